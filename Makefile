@@ -1,0 +1,33 @@
+# Needs only make and a Python 3.11 or newer; everything else is installed into .venv/.
+
+AIRFLOW ?= 3.3
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-matrix lint clean
+
+help:  ## Show this help
+	@echo "airflow-provider-flokit"
+	@awk -F ':.*## ' '/^[a-zA-Z0-9%._-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "AIRFLOW=2.11 chooses the Airflow of demo and test, ARGS='-k receipt' is handed to pytest."
+
+demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
+	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo
+
+test: lint  ## Lint, type-check and test with coverage, on the newest Airflow
+	@.ci/airflow run $(AIRFLOW) pytest --cov $(ARGS)
+
+test-matrix:  ## Test on every supported Airflow, over the Pythons of this machine
+	@.ci/airflow matrix $(ARGS)
+
+test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
+	@.ci/airflow run $* pytest $(ARGS)
+
+lint:  ## Check style, format and types
+	@.ci/airflow run $(AIRFLOW) ruff check .
+	@.ci/airflow run $(AIRFLOW) ruff format --check .
+	@.ci/airflow run $(AIRFLOW) mypy
+
+clean:  ## Remove environments, caches and builds
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
