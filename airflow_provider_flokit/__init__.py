@@ -1,0 +1,74 @@
+"""Apache Airflow provider for FloKit: trigger syncs and gate DAGs on what has really synced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["__version__", "get_provider_info"]
+
+__version__ = "0.1.0"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """
+    Return what Airflow's provider manager has to know; the ``apache_airflow_provider`` entry point.
+
+    :return: a dict that validates against Airflow's ``provider_info.schema.json``
+    """
+    name = "FloKit"
+    return {
+        "package-name": "airflow-provider-flokit",
+        "name": name,
+        "description": "Trigger FloKit syncs and gate DAGs on integrations that have really synced.",
+        "versions": [__version__],
+        "integrations": [
+            {"integration-name": name, "external-doc-url": "https://flokit.ai", "tags": ["service"]},
+        ],
+        "hooks": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.hooks.flokit"]}],
+        "operators": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.operators.flokit"]}],
+        "sensors": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.sensors.flokit"]}],
+        "triggers": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.triggers.flokit"]}],
+        "connection-types": [
+            {
+                "connection-type": "flokit",
+                "hook-class-name": "airflow_provider_flokit.hooks.flokit.FlokitHook",
+                "hook-name": name,
+                # Airflow 3.2 and later read the two below; the hook hands the same to older versions.
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "schema", "port", "extra"],
+                    "relabeling": {"password": "API Key", "host": "API URL"},
+                    "placeholders": {
+                        "host": "https://api.flokit.ai",
+                        "password": "read-write to trigger syncs, read-only is enough to wait",
+                    },
+                },
+                "conn-fields": {
+                    "timeout": {
+                        "label": "Timeout",
+                        "description": "Seconds per request. Default: 30.",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "retry_limit": {
+                        "label": "Retry limit",
+                        "description": "Attempts per request after the first. Default: 4.",
+                        "schema": {"type": ["integer", "null"]},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of a CA bundle. Default: true.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxies": {
+                        "label": "Proxies",
+                        "description": 'JSON, as requests takes them, e.g. {"https": "http://proxy:3128"}.',
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "allow_insecure_http": {
+                        "label": "Allow insecure HTTP",
+                        "description": "Send the key over plain http to a host that is not this machine. Default: no.",
+                        "schema": {"type": ["boolean", "null"]},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,259 @@
+"""
+What FloKit says about integrations and syncs, as frozen values.
+
+Each model is built from JSON by ``from_json`` and goes back by ``to_json``; both sides speak plain dicts, so
+the values pass unchanged through XComs, trigger arguments and the task state store. Nothing here does I/O or
+knows Airflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class MalformedDataError(ValueError):
+    """JSON that does not have the documented shape; the message names the field."""
+
+
+class IntegrationStatus(StrEnum):
+    """
+    The statuses FloKit documents.
+
+    FloKit may add more: an undocumented one is kept as plain text on :class:`Integration` and is never a success.
+    """
+
+    CONNECTED = "connected"
+    ERROR = "error"
+    SYNCING = "syncing"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStats:
+    """
+    How much an integration has brought in; only the read of a single integration has it.
+
+    :param events_last_24h: Events of the last 24 hours.
+    :param events_total: Events since the integration was connected.
+    :param earliest_event_at: Time of the oldest event, None if there is none.
+    """
+
+    events_last_24h: int
+    events_total: int
+    earliest_event_at: datetime | None = None
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """
+        Build the statistics from FloKit's JSON.
+
+        :param data: The ``sync_stats`` object.
+        :raises MalformedDataError: if a field is missing or of another type
+        """
+        fields = _object(data, "sync_stats")
+        return cls(
+            events_last_24h=_integer(fields, "events_last_24h"),
+            events_total=_integer(fields, "events_total"),
+            earliest_event_at=_time(fields, "earliest_event_at"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the statistics as FloKit writes them."""
+        return {
+            "events_last_24h": self.events_last_24h,
+            "events_total": self.events_total,
+            "earliest_event_at": _timestamp(self.earliest_event_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """
+    The state of one integration at one moment.
+
+    :param id: Unique id, e.g. ``int_01hx4j7stripe``.
+    :param type: What is integrated, e.g. ``stripe``; FloKit may add types.
+    :param status: An :class:`IntegrationStatus`, or the text of one FloKit does not document.
+    :param last_synced_at: Server time of the last *successful* sync, None if there was none.
+    :param error_message: The detail when the status is ``error``, else None.
+    :param sync_stats: Only on the read of a single integration.
+    """
+
+    id: str
+    type: str
+    status: IntegrationStatus | str
+    last_synced_at: datetime | None = None
+    error_message: str | None = None
+    sync_stats: SyncStats | None = None
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """
+        Build the integration from FloKit's JSON; fields that are not known are ignored.
+
+        :param data: One integration object.
+        :raises MalformedDataError: if a required field is missing or a field has another type
+        """
+        fields = _object(data, "integration")
+        status = _text(fields, "status")
+        stats = fields.get("sync_stats")
+        return cls(
+            id=_text(fields, "id"),
+            type=_text(fields, "type"),
+            status=IntegrationStatus(status) if status in _DOCUMENTED else status,
+            last_synced_at=_time(fields, "last_synced_at"),
+            error_message=_optional_text(fields, "error_message"),
+            sync_stats=None if stats is None else SyncStats.from_json(stats),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the integration as FloKit writes it, ``sync_stats`` only where they are known."""
+        data: dict[str, Any] = {
+            "id": self.id,
+            "type": self.type,
+            "status": str(self.status),
+            "last_synced_at": _timestamp(self.last_synced_at),
+            "error_message": self.error_message,
+        }
+        if self.sync_stats is not None:
+            data["sync_stats"] = self.sync_stats.to_json()
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReceipt:
+    """
+    What is needed to recognise the outcome of one triggered sync.
+
+    FloKit cannot be asked about a ``sync_id``, so the receipt carries the *baseline*: what the integration looked
+    like before the sync was requested. It is read once and never again.
+
+    :param integration_id: The integration that was to sync.
+    :param baseline: The integration's state right before the request.
+    :param triggered_at: Server time of the request.
+    :param sync_id: FloKit's id of the sync; None if a sync was running already and this is a receipt for that one,
+        or if no sync was needed.
+    :param idempotency_key: The ``Idempotency-Key`` of the request; None if no sync was needed.
+    :param skipped: True if the data was fresh enough and no sync was requested.
+    """
+
+    integration_id: str
+    baseline: Integration
+    triggered_at: datetime
+    sync_id: str | None = None
+    idempotency_key: str | None = None
+    skipped: bool = False
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """
+        Build the receipt from what :meth:`to_json` returned.
+
+        :param data: The receipt as a dict.
+        :raises MalformedDataError: if it is no receipt
+        """
+        fields = _object(data, "receipt")
+        triggered_at = _time(fields, "triggered_at")
+        if triggered_at is None:
+            raise MalformedDataError("'triggered_at' is missing")
+        baseline = Integration.from_json(fields.get("baseline"))
+        integration_id = _text(fields, "integration_id")
+        if baseline.id != integration_id:
+            raise MalformedDataError("'baseline' is that of another integration")
+        skipped = fields.get("skipped", False)
+        if not isinstance(skipped, bool):
+            raise MalformedDataError("'skipped' is not true or false")
+        return cls(
+            integration_id=integration_id,
+            baseline=baseline,
+            triggered_at=triggered_at,
+            sync_id=_optional_text(fields, "sync_id"),
+            idempotency_key=_optional_text(fields, "idempotency_key"),
+            skipped=skipped,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the receipt as a dict of JSON values."""
+        return {
+            "integration_id": self.integration_id,
+            "sync_id": self.sync_id,
+            "triggered_at": _timestamp(self.triggered_at),
+            "skipped": self.skipped,
+            "idempotency_key": self.idempotency_key,
+            "baseline": self.baseline.to_json(),
+        }
+
+
+def parse_time(text: str) -> datetime:
+    """
+    Read an ISO 8601 time: ``Z``, ``+00:00`` and fractions are fine, a naive time is UTC.
+
+    :param text: The time.
+    :return: the time in UTC
+    :raises MalformedDataError: if it is no time
+    """
+    try:
+        return as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise MalformedDataError(f"{text[:64]!r} is not an ISO 8601 time") from None
+
+
+def as_utc(time: datetime) -> datetime:
+    """
+    Return the time in UTC; a naive one is UTC already.
+
+    :param time: Any datetime.
+    """
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+_DOCUMENTED = frozenset(map(str, IntegrationStatus))
+
+
+def _timestamp(time: datetime | None) -> str | None:
+    return None if time is None else as_utc(time).isoformat().replace("+00:00", "Z")
+
+
+def _object(data: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise MalformedDataError(f"the {what} is not a JSON object")
+    return data
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        raise MalformedDataError(f"{name!r} is missing or not a text")
+    return value
+
+
+def _optional_text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise MalformedDataError(f"{name!r} is not a text")
+    return value
+
+
+def _integer(fields: Mapping[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise MalformedDataError(f"{name!r} is missing or not an integer")
+    return value
+
+
+def _time(fields: Mapping[str, Any], name: str) -> datetime | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise MalformedDataError(f"{name!r} is not a time")
+    try:
+        return parse_time(value)
+    except MalformedDataError as error:
+        raise MalformedDataError(f"{name!r}: {error}") from None
