@@ -1,0 +1,35 @@
+"""
+A local FloKit API, for the tests of this package, for its demo and for tests of your own DAGs.
+
+It plays the documented API on loopback, with a switch for everything that the reference leaves open and with
+faults on demand. In a test::
+
+    with Simulator() as sim:
+        sim.add_integration("int_01hx4j7stripe", sync=Sync(start_delay=0.1, duration=0.2))
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", sim.connection_uri())
+
+On the command line: ``python -m airflow_provider_flokit.simulator``.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_flokit.simulator.clock import ManualClock
+from airflow_provider_flokit.simulator.faults import Fault
+from airflow_provider_flokit.simulator.records import IntegrationState, RecordedRequest, Sync, SyncRun
+from airflow_provider_flokit.simulator.remote import RemoteSimulator
+from airflow_provider_flokit.simulator.server import Simulator
+from airflow_provider_flokit.simulator.switches import Switches
+from airflow_provider_flokit.simulator.workspace import Workspace
+
+__all__ = [
+    "Fault",
+    "IntegrationState",
+    "ManualClock",
+    "RecordedRequest",
+    "RemoteSimulator",
+    "Simulator",
+    "Switches",
+    "Sync",
+    "SyncRun",
+    "Workspace",
+]

@@ -1,0 +1,1 @@
+"""Tests of the simulator: real HTTP, a clock moved by hand."""
