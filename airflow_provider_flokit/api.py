@@ -1,0 +1,450 @@
+"""
+FloKit's API without I/O: what to send, when to repeat it, and what an answer means.
+
+Every call is a generator that yields *steps* (send this, pause, re-read the connection) and returns models or
+raises the package's errors. The two hooks differ only in how they perform the steps, so that requests and aiohttp
+cannot come to different outcomes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+from airflow_provider_flokit import retry
+from airflow_provider_flokit.errors import (
+    FlokitAmbiguousTypeError,
+    FlokitAPIError,
+    FlokitArgumentError,
+    FlokitAuthenticationError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitPermissionError,
+    FlokitRateLimitError,
+    FlokitRequestError,
+    FlokitResponseError,
+    FlokitServerError,
+    FlokitSyncAlreadyRunningError,
+    FlokitUnreachableError,
+    shown,
+)
+from airflow_provider_flokit.models import Integration, MalformedDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from airflow_provider_flokit.connection import FlokitConnection
+
+LIST_PATH: Final = "/v1/integrations"
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_REDIRECT_LIMIT: Final = 5
+_ID_LENGTH_LIMIT: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """
+    Send one request, once. The answer to this step is an :class:`Answer`.
+
+    :param method: HTTP method.
+    :param path: Path and query; the performer puts the base URL before it.
+    :param headers: Headers beside those every request carries.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """
+    Sleep before the next attempt. The answer to this step is None.
+
+    :param seconds: How long.
+    :param reason: Why another attempt is needed.
+    """
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Re-read the Airflow connection. The answer to this step is the new :class:`FlokitConnection`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What came back.
+
+    :param status: HTTP status.
+    :param headers: Headers, names in lower case.
+    :param body: The body, decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def server_time(self) -> datetime:
+        """Time of the answer by the server's ``Date`` header; this machine's clock where there is none."""
+        try:
+            time = parsedate_to_datetime(self.headers["date"])
+        except (KeyError, ValueError, TypeError):
+            return datetime.now(tz=UTC)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+class TransportError(Exception):
+    """Raised by a performer when no answer came; the message says why, without any secret."""
+
+
+class OversizedBodyError(TransportError):
+    """Raised by a performer when an answer is larger than it accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    The workspace at one moment.
+
+    :param at: Server time.
+    :param integrations: By id.
+    :param missing: Ids that were asked for and do not exist.
+    :param unread: Ids that were asked for, are not in the list, and could not be read singly, with the reason.
+    """
+
+    at: datetime
+    integrations: Mapping[str, Integration]
+    missing: frozenset[str] = frozenset()
+    unread: Mapping[str, FlokitError] = field(default_factory=dict)
+
+    def covers(self, ids: Iterable[str]) -> bool:
+        """
+        Tell whether the snapshot says of every one of these ids what it is.
+
+        :param ids: Integration ids.
+        """
+        return all(i in self.integrations or i in self.missing or i in self.unread for i in ids)
+
+
+T = TypeVar("T")
+Call = Generator[Send | Pause | Reload, Any, T]
+
+
+class FlokitAPI:
+    """
+    The calls of FloKit's API over one connection.
+
+    :param connection: The settings.
+    """
+
+    def __init__(self, connection: FlokitConnection) -> None:
+        self.connection = connection
+
+    def list_integrations(self) -> Call[list[Integration]]:
+        """List all integrations of the workspace."""
+        _, integrations = yield from self._list(self.connection.retry_limit)
+        return integrations
+
+    def get_integration(self, integration_id: str) -> Call[Integration]:
+        """Read one integration, with its ``sync_stats``."""
+        snapshot = yield from self.read(integration_id)
+        return snapshot.integrations[integration_id]
+
+    def read(self, integration_id: str) -> Call[Snapshot]:
+        """Read one integration and the server's time."""
+        answer, integration = yield from self._get(integration_id, self.connection.retry_limit)
+        return Snapshot(answer.server_time, {integration_id: integration})
+
+    def find(self, integration_type: str) -> Call[tuple[Snapshot, Integration]]:
+        """Find the one integration of a type, and the server's time."""
+        answer, integrations = yield from self._list(self.connection.retry_limit)
+        snapshot = Snapshot(answer.server_time, {i.id: i for i in integrations})
+        return snapshot, only_one(integration_type, integrations, self.connection.conn_id)
+
+    def trigger_sync(self, integration_id: str, idempotency_key: str | None) -> Call[tuple[str, datetime]]:
+        """
+        Start a sync; all attempts carry one ``Idempotency-Key``.
+
+        :return: the sync_id and the server time of the answer
+        """
+        headers = {"Idempotency-Key": checked_header(idempotency_key or str(uuid.uuid4()))}
+        request = Send("POST", f"{_path(integration_id)}/sync", headers)
+        answer, sync_id = yield from self._call(
+            request, f"triggering a sync of {integration_id}", _parse_sync_id, self.connection.retry_limit
+        )
+        return sync_id, answer.server_time
+
+    def observe(self, ids: Collection[str], *, retries: int = 0) -> Call[Snapshot]:
+        """
+        Take one look at the workspace, as a wait does again and again.
+
+        An id that the list does not hold is read singly before it is called missing. A 401 re-reads the Airflow
+        connection once, as the key may have been rotated, before it is final.
+
+        :param ids: Ids that have to be in the snapshot if they exist.
+        :param retries: Attempts after the first if the API cannot be asked.
+        """
+        try:
+            return (yield from self._observe(ids, retries))
+        except FlokitAuthenticationError:
+            renewed: FlokitConnection = yield Reload()
+            if renewed.api_key == self.connection.api_key and renewed.base_url == self.connection.base_url:
+                raise
+            self.connection = renewed
+            return (yield from self._observe(ids, retries))
+
+    def _observe(self, ids: Collection[str], retries: int) -> Call[Snapshot]:
+        answer, listed = yield from self._list(retries)
+        integrations = {i.id: i for i in listed}
+        missing = set()
+        unread: dict[str, FlokitError] = {}
+        for integration_id in ids:
+            if integration_id in integrations:
+                continue
+            try:
+                _, integrations[integration_id] = yield from self._get(integration_id, retries)
+            except FlokitNotFoundError:
+                missing.add(integration_id)
+            except FlokitAuthenticationError:
+                raise
+            except FlokitError as error:
+                unread[integration_id] = error
+        return Snapshot(answer.server_time, integrations, frozenset(missing), unread)
+
+    def _list(self, retries: int) -> Call[tuple[Answer, list[Integration]]]:
+        return (yield from self._call(Send("GET", LIST_PATH), "listing the integrations", _parse_list, retries))
+
+    def _get(self, integration_id: str, retries: int) -> Call[tuple[Answer, Integration]]:
+        def parse(data: Any) -> Integration:
+            return _parse_single(data, integration_id)
+
+        return (yield from self._call(Send("GET", _path(integration_id)), f"reading {integration_id}", parse, retries))
+
+    def _call(self, request: Send, doing: str, parse: Callable[[Any], T], retries: int) -> Call[tuple[Answer, T]]:
+        """Send a request until it is answered usably, fails for good, or has no retries left."""
+        failures = 0
+        while True:
+            try:
+                answer = yield from self._send(request, doing)
+                return answer, self._read(answer, doing, parse)
+            except FlokitAPIError as error:
+                failures += 1
+                if failures > retries:
+                    raise
+                if (error.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
+                    raise
+                pause = Pause(retry.delay(failures, random.random(), error.retry_after), str(error))  # noqa: S311
+            yield pause
+
+    def _send(self, request: Send, doing: str) -> Call[Answer]:
+        """Send a request, following redirects within the same origin only: the key is for no other."""
+        for _ in range(_REDIRECT_LIMIT + 1):
+            try:
+                answer: Answer = yield request
+            except OversizedBodyError as error:
+                raise FlokitResponseError(
+                    self._message(doing, str(error), "Check that the connection's API URL (host) is FloKit's API")
+                ) from None
+            except TransportError as error:
+                raise FlokitUnreachableError(
+                    self._message(
+                        doing,
+                        f"no answer from {self.connection.base_url}: {error}",
+                        "Check the connection's API URL (host), the network and FloKit's status",
+                    )
+                ) from None
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            try:
+                url = urljoin(f"{self.connection.base_url}{request.path}", location)
+                origin = _origin(url)
+            except ValueError:
+                raise FlokitRequestError(
+                    self._message(doing, f"HTTP {answer.status} redirects to no valid URL", "Check the API URL (host)")
+                ) from None
+            if origin != _origin(self.connection.base_url):
+                raise FlokitRequestError(
+                    self._message(
+                        doing,
+                        f"HTTP {answer.status} redirects to another origin, {shown(origin)}; the key was not sent "
+                        f"there",
+                        "If that is the right address, set it as the connection's API URL (host)",
+                    )
+                )
+            if request.method != "GET" and answer.status not in (307, 308):
+                raise FlokitRequestError(
+                    self._message(doing, f"HTTP {answer.status} redirects a {request.method}", "Check the API URL")
+                )
+            parts = urlsplit(url)
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            request = Send(request.method, path, request.headers)
+        raise FlokitRequestError(
+            self._message(doing, "it redirects in a circle", "Check the connection's API URL (host)")
+        )
+
+    def _read(self, answer: Answer, doing: str, parse: Callable[[Any], T]) -> T:
+        if answer.status not in (200, 201, 202):
+            raise self._error(answer, doing)
+        try:
+            return parse(json.loads(answer.body))
+        except (ValueError, RecursionError) as error:
+            detail = str(error) if isinstance(error, MalformedDataError) else "the body is not JSON"
+            raise FlokitResponseError(
+                self._message(
+                    doing,
+                    f"HTTP {answer.status}, but not the documented answer: {detail}",
+                    "Check that the connection's API URL (host) is FloKit's API",
+                )
+            ) from None
+
+    def _error(self, answer: Answer, doing: str) -> FlokitError:
+        status = answer.status
+        said = f"HTTP {status}{self._said(answer)}"
+        conn = f"connection {self.connection.conn_id!r}"
+        if status == HTTPStatus.UNAUTHORIZED:
+            todo = f"Put a valid API key into {conn} (a key dies at once when it is rotated)"
+            return FlokitAuthenticationError(self._message(doing, said, todo))
+        if status == HTTPStatus.FORBIDDEN:
+            todo = f"The key of {conn} may not do this; triggering a sync needs a read-write key"
+            return FlokitPermissionError(self._message(doing, said, todo))
+        if status == HTTPStatus.NOT_FOUND:
+            todo = "Check the integration's id and that the key belongs to its workspace"
+            return FlokitNotFoundError(self._message(doing, said, todo))
+        if status == HTTPStatus.CONFLICT:
+            todo = "A sync is running already; wait for it"
+            return FlokitSyncAlreadyRunningError(self._message(doing, said, todo))
+        if not retry.is_retried(status):
+            todo = "A repeat would not change this; check the request and the connection's API URL (host)"
+            return FlokitRequestError(self._message(doing, said, todo))
+        retry_after = retry.parse_retry_after(answer.headers.get("retry-after"), answer.server_time)
+        todo = "Try again later" if retry_after is None else f"Try again in {retry_after:.0f} s, as FloKit asks"
+        kind: type[FlokitAPIError] = (
+            FlokitRateLimitError if status == HTTPStatus.TOO_MANY_REQUESTS else FlokitServerError
+        )
+        return kind(self._message(doing, said, todo), retry_after=retry_after)
+
+    def _said(self, answer: Answer) -> str:
+        """Return FloKit's own words; a body that is not the documented error object says nothing useful."""
+        try:
+            data = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            return ""
+        fields: dict[str, Any] = data if isinstance(data, dict) else {}
+        message = fields.get("message") or fields.get("error")
+        if not isinstance(message, str) or not message.strip():
+            return ""
+        return f": {shown(self.connection.redact(message)).rstrip('.')}"
+
+    def _message(self, doing: str, what: str, todo: str) -> str:
+        text = f"FloKit, {doing} (connection {self.connection.conn_id!r}): {what}. {todo}."
+        return self.connection.redact(text)
+
+
+def checked_id(integration_id: object, name: str = "integration_id") -> str:
+    """
+    Return an integration id that is safe to stand in a URL.
+
+    :param integration_id: What the user gave.
+    :param name: The parameter, for the message.
+    :raises FlokitArgumentError: if it is empty, no text, or holds ``/``, ``?``, ``#``, ``..``, a space or a control
+        character
+    """
+    text = integration_id if isinstance(integration_id, str) else ""
+    if not text.strip() or text in ("None", "null"):
+        raise FlokitArgumentError(
+            f"{name} is {shown(repr(integration_id))}: give an integration's id, e.g. 'int_01hx4j7stripe'. If it is a "
+            f"template, check what it renders to."
+        )
+    forbidden = any(c in "/?#\\" or c.isspace() or not c.isprintable() for c in text)
+    if forbidden or text == "." or ".." in text or len(text) > _ID_LENGTH_LIMIT:
+        raise FlokitArgumentError(
+            f"{name} {shown(repr(text))} is no integration id: it must not hold '/', '?', '#', '\\', '..', spaces or "
+            f"control characters, nor be longer than {_ID_LENGTH_LIMIT} characters."
+        )
+    return text
+
+
+def checked_header(value: object) -> str:
+    """
+    Return a text that may stand in an HTTP header.
+
+    :param value: What the user gave as idempotency key.
+    :raises FlokitArgumentError: if it holds other than printable ASCII
+    """
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
+    return value
+
+
+def only_one(integration_type: str, integrations: Iterable[Integration], conn_id: str) -> Integration:
+    """
+    Return the one integration of a type.
+
+    :param integration_type: E.g. ``stripe``.
+    :param integrations: All integrations of the workspace.
+    :param conn_id: The connection, for the message.
+    :raises FlokitNotFoundError: if there is none, listing what there is
+    :raises FlokitAmbiguousTypeError: if there are several, listing their ids
+    """
+    known = sorted(integrations, key=lambda i: i.id)
+    found = [i for i in known if i.type == integration_type]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = shown(", ".join(i.id for i in found))
+        raise FlokitAmbiguousTypeError(
+            f"{len(found)} FloKit integrations have the type {integration_type!r} (connection {conn_id!r}): {ids}. "
+            f"Say which one with integration_id."
+        )
+    there = shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
+    raise FlokitNotFoundError(
+        f"No FloKit integration has the type {shown(integration_type)!r} (connection {conn_id!r}). The workspace has: "
+        f"{there}."
+    )
+
+
+def _path(integration_id: str) -> str:
+    return f"{LIST_PATH}/{quote(checked_id(integration_id), safe='')}"
+
+
+def _parse_list(data: Any) -> list[Integration]:
+    entries = data.get("integrations") if isinstance(data, dict) else None
+    if not isinstance(entries, list):
+        raise MalformedDataError("'integrations' is missing or not a list")
+    integrations = [Integration.from_json(entry) for entry in entries]
+    if len({i.id for i in integrations}) != len(integrations):
+        raise MalformedDataError("'integrations' holds an id twice")
+    return integrations
+
+
+def _parse_single(data: Any, integration_id: str) -> Integration:
+    integration = Integration.from_json(data.get("integration") if isinstance(data, dict) else None)
+    if integration.id != integration_id:
+        raise MalformedDataError("'integration' is another one than was asked for")
+    return integration
+
+
+def _parse_sync_id(data: Any) -> str:
+    sync_id = data.get("sync_id") if isinstance(data, dict) else None
+    if not isinstance(sync_id, str) or not sync_id:
+        raise MalformedDataError("'sync_id' is missing or not a text")
+    return sync_id
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme)}"

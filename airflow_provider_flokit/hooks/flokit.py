@@ -1,0 +1,388 @@
+"""Hooks: authenticated access to FloKit's API, for workers (requests) and for the triggerer (aiohttp)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_provider_flokit import get_provider_info
+from airflow_provider_flokit.api import FlokitAPI, Pause, Reload, Send, Snapshot
+from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
+from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
+from airflow_provider_flokit.models import IntegrationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
+    from types import TracebackType
+
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_flokit.api import Call
+    from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.transport import AiohttpTransport, RequestsTransport
+
+T = TypeVar("T")
+
+
+class FlokitHook(BaseHook):
+    """
+    Talk to FloKit from a worker.
+
+    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+
+    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
+        host, and the extras ``timeout`` (seconds per request, default 30), ``retry_limit`` (attempts after the first,
+        default 4), ``verify``, ``proxies`` and ``allow_insecure_http``.
+    """
+
+    conn_name_attr = "flokit_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = CONN_TYPE
+    hook_name = "FloKit"
+
+    def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.flokit_conn_id = flokit_conn_id
+        self._connection: FlokitConnection | None = None
+        self._transport: RequestsTransport | None = None
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        """Keep one HTTP session until the end of the block."""
+        self._entered = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the HTTP session."""
+        self._entered = False
+        self._close()
+
+    def list_integrations(self) -> list[Integration]:
+        """
+        List all integrations of the workspace, without ``sync_stats``.
+
+        :raises FlokitError: see :mod:`airflow_provider_flokit.errors`
+        """
+        return self._run(lambda api: api.list_integrations())
+
+    def get_integration(self, integration_id: str) -> Integration:
+        """
+        Read one integration, with its ``sync_stats``.
+
+        :param integration_id: E.g. ``int_01hx4j7stripe``.
+        :raises FlokitNotFoundError: if there is none with that id
+        """
+        return self._run(lambda api: api.get_integration(integration_id))
+
+    def find_integration(self, integration_type: str) -> Integration:
+        """
+        Find the one integration of a type.
+
+        :param integration_type: E.g. ``stripe``.
+        :raises FlokitNotFoundError: if there is none, listing what there is
+        :raises FlokitAmbiguousTypeError: if there are several, listing their ids
+        """
+        return self._run(lambda api: api.find(integration_type))[1]
+
+    def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
+        """
+        Start a sync; it then runs on its own.
+
+        :param integration_id: E.g. ``int_01hx4j7stripe``.
+        :param idempotency_key: Sent as ``Idempotency-Key`` with every attempt. Default: one made up for this call.
+        :return: the sync_id; FloKit cannot be asked about it
+        :raises FlokitSyncAlreadyRunningError: if a sync is running already (409)
+        :raises FlokitPermissionError: if the key is read-only (403)
+        """
+        return self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))[0]
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        List the integrations once, as the Test button of Airflow's connection form does.
+
+        :return: ``(True, "Connected: 3 integrations (2 connected, 1 error)")``, or ``(False, what is wrong and what
+            to do about it)``
+        """
+        try:
+            return True, _summary(self._run(lambda api: api.observe((), retries=0)).integrations.values())
+        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+            return False, _test_failure(error)
+
+    def start_sync(self, integration_id: str, idempotency_key: str) -> tuple[str, datetime]:
+        """
+        Start a sync, as :meth:`trigger_sync`; also tell the server's time.
+
+        :param integration_id: E.g. ``int_01hx4j7stripe``.
+        :param idempotency_key: Sent with every attempt.
+        :return: the sync_id and the server time of the answer
+        """
+        return self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))
+
+    def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Snapshot:
+        """
+        Read one integration and the server's time.
+
+        :param integration_id: Its id, or
+        :param integration_type: its type, which only one may have.
+        :return: a snapshot that holds that integration alone
+        """
+        if integration_id is not None:
+            return self._run(lambda api: api.read(integration_id))
+        snapshot, integration = self._run(lambda api: api.find(str(integration_type)))
+        return Snapshot(snapshot.at, {integration.id: integration})
+
+    def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
+        """
+        Take one look at the workspace, as a wait does again and again.
+
+        A 401 re-reads the Airflow connection once before it is final, as the key may have been rotated.
+
+        :param ids: Ids that the snapshot has to hold, or to call missing.
+        :param retries: Attempts after the first.
+        """
+        return self._run(lambda api: api.observe(ids, retries=retries))
+
+    @property
+    def retry_limit(self) -> int:
+        """Attempts per request after the first, as the connection says."""
+        return self._settings().retry_limit
+
+    def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:
+        call = start(FlokitAPI(self._settings()))
+        try:
+            step = next(call)
+            while True:
+                try:
+                    result = self._perform(step)
+                except Exception as error:  # noqa: BLE001 - the call decides what a failed step means
+                    step = call.throw(error)
+                else:
+                    step = call.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            call.close()
+            if not self._entered:
+                self._close()
+
+    def _perform(self, step: Send | Pause | Reload) -> Any:
+        match step:
+            case Send():
+                if self._transport is None:
+                    from airflow_provider_flokit.transport import RequestsTransport
+
+                    self._transport = RequestsTransport(self._settings())
+                return self._transport.send(step)
+            case Pause(seconds, reason):
+                self.log.warning("%s Trying again in %.1f s.", reason, seconds)
+                time.sleep(seconds)
+                return None
+            case Reload():
+                self._close()
+                self._connection = None
+                return self._settings()
+
+    def _settings(self) -> FlokitConnection:
+        if self._connection is None:
+            try:
+                conn = self.get_connection(self.flokit_conn_id)
+            except AirflowNotFoundException:
+                raise _undefined(self.flokit_conn_id) from None
+            with suppress(Exception):
+                conn.extra_dejson  # noqa: B018 - registers what is secret in it for masking
+            self._connection = _checked(self.flokit_conn_id, conn)
+        return self._connection
+
+    def _close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the connection form's labels, for Airflow before 3.2; later ones read the provider's metadata."""
+        behaviour = _form()["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's extra fields, for Airflow before 3.2; later ones read the metadata."""
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from wtforms import BooleanField, IntegerField, PasswordField, StringField
+        from wtforms.validators import Optional
+
+        def widget(field: dict[str, Any]) -> Any:
+            about = {"label": field["label"], "description": field["description"], "validators": [Optional()]}
+            kind = field["schema"]["type"][0]
+            if kind == "boolean":
+                return BooleanField(label=field["label"], description=field["description"])
+            if field["schema"].get("format") == "password":
+                return PasswordField(widget=BS3PasswordFieldWidget(), **about)
+            return (IntegerField if kind == "integer" else StringField)(widget=BS3TextFieldWidget(), **about)
+
+        return {name: widget(field) for name, field in _form()["conn-fields"].items()}
+
+
+class FlokitAsyncHook(BaseHook):
+    """
+    Talk to FloKit from an event loop: the same calls as :class:`FlokitHook`, awaitable.
+
+    Used as an asynchronous context manager, all calls share one HTTP session; otherwise each call opens and closes
+    its own.
+
+    :param flokit_conn_id: Airflow connection of type ``flokit``, as for :class:`FlokitHook`.
+    """
+
+    conn_name_attr = "flokit_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = CONN_TYPE
+    hook_name = "FloKit"
+
+    def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.flokit_conn_id = flokit_conn_id
+        self._connection: FlokitConnection | None = None
+        self._transport: AiohttpTransport | None = None
+        self._entered = False
+
+    async def __aenter__(self) -> Self:
+        """Keep one HTTP session until the end of the block."""
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the HTTP session."""
+        self._entered = False
+        await self._close()
+
+    async def list_integrations(self) -> list[Integration]:
+        """List all integrations, see :meth:`FlokitHook.list_integrations`."""
+        return await self._run(lambda api: api.list_integrations())
+
+    async def get_integration(self, integration_id: str) -> Integration:
+        """Read one integration, see :meth:`FlokitHook.get_integration`."""
+        return await self._run(lambda api: api.get_integration(integration_id))
+
+    async def find_integration(self, integration_type: str) -> Integration:
+        """Find the one integration of a type, see :meth:`FlokitHook.find_integration`."""
+        return (await self._run(lambda api: api.find(integration_type)))[1]
+
+    async def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
+        """Start a sync, see :meth:`FlokitHook.trigger_sync`."""
+        return (await self._run(lambda api: api.trigger_sync(integration_id, idempotency_key)))[0]
+
+    async def test_connection(self) -> tuple[bool, str]:
+        """List the integrations once, see :meth:`FlokitHook.test_connection`."""
+        try:
+            return True, _summary((await self.observe(())).integrations.values())
+        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+            return False, _test_failure(error)
+
+    async def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
+        """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
+        return await self._run(lambda api: api.observe(ids, retries=retries))
+
+    async def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:
+        call = start(FlokitAPI(await self._settings()))
+        try:
+            step = next(call)
+            while True:
+                try:
+                    result = await self._perform(step)
+                except Exception as error:  # noqa: BLE001 - the call decides what a failed step means
+                    step = call.throw(error)
+                else:
+                    step = call.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        finally:
+            call.close()
+            if not self._entered:
+                await self._close()
+
+    async def _perform(self, step: Send | Pause | Reload) -> Any:
+        match step:
+            case Send():
+                if self._transport is None:
+                    from airflow_provider_flokit.transport import AiohttpTransport
+
+                    self._transport = await AiohttpTransport.open(await self._settings())
+                return await self._transport.send(step)
+            case Pause(seconds, reason):
+                self.log.warning("%s Trying again in %.1f s.", reason, seconds)
+                await asyncio.sleep(seconds)
+                return None
+            case Reload():
+                await self._close()
+                self._connection = None
+                return await self._settings()
+
+    async def _settings(self) -> FlokitConnection:
+        if self._connection is None:
+            from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+            try:
+                conn = await get_async_connection(self.flokit_conn_id, hook=self)
+            except AirflowNotFoundException:
+                raise _undefined(self.flokit_conn_id) from None
+            with suppress(Exception):
+                await get_async_extra_dejson(conn)  # registers what is secret in it for masking
+            self._connection = _checked(self.flokit_conn_id, conn)
+        return self._connection
+
+    async def _close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return form
+
+
+def _undefined(conn_id: str) -> FlokitConfigError:
+    return FlokitConfigError(
+        f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
+        f"password, or name another one with flokit_conn_id."
+    )
+
+
+def _checked(conn_id: str, conn: Connection) -> FlokitConnection:
+    try:
+        extra = json.loads(conn.extra) if conn.extra and conn.extra.strip() else None
+    except (ValueError, RecursionError):
+        extra = ...
+    if extra is not None and not isinstance(extra, dict):
+        raise FlokitConfigError(f"Airflow connection {conn_id!r}: extra is not a JSON object")
+    return FlokitConnection.from_fields(
+        conn_id=conn_id, password=conn.password, host=conn.host, schema=conn.schema, port=conn.port, extra=extra
+    )
+
+
+def _summary(integrations: Iterable[Integration]) -> str:
+    order = {str(status): place for place, status in enumerate(IntegrationStatus)}
+    counts = Counter(shown(i.status) for i in integrations)
+    total = sum(counts.values())
+    parts = [f"{counts[status]} {status}" for status in sorted(counts, key=lambda s: (order.get(s, len(order)), s))]
+    detail = f" ({', '.join(parts)})" if parts else ""
+    return f"Connected: {total} integration{'' if total == 1 else 's'}{detail}"
+
+
+def _test_failure(error: Exception) -> str:
+    return str(error) if isinstance(error, FlokitError) else f"{type(error).__name__}: {shown(error)}"

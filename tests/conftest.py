@@ -1,0 +1,64 @@
+"""
+Every test run has an Airflow home of its own, in a folder that is gone afterwards.
+
+Airflow reads its settings when it is first imported, so they are made here, on import: pytest imports this
+file before any test. Nothing of the developer's own Airflow (settings, connections, variables) gets through.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
+
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="flokit-tests-")).resolve()
+(AIRFLOW_HOME / "dags").mkdir()
+
+for _name in list(os.environ):
+    if "AIRFLOW" in _name or _name.startswith("FLOKIT_"):
+        del os.environ[_name]
+
+os.environ |= {
+    "AIRFLOW_HOME": str(AIRFLOW_HOME),
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(AIRFLOW_HOME / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(AIRFLOW_HOME / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    # The simulator is on loopback: a proxy of the developer's must not get in between.
+    "NO_PROXY": "127.0.0.1,localhost,::1",
+    "no_proxy": "127.0.0.1,localhost,::1",
+}
+
+# On Airflow 2 this import warns; inside a test that would be an error, and leave Airflow half imported.
+getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
+
+
+def pytest_unconfigure() -> None:
+    """Remove the run's Airflow home."""
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """Make the scratch metadata database and return its path; only tests that ask for it pay for it."""
+    migrated = subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    return AIRFLOW_HOME / "airflow.db"

@@ -1,0 +1,1187 @@
+"""Both hooks against the simulator, over real HTTP: the same calls, the same answers, the same errors."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import socket
+import time
+import uuid
+import warnings
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_flokit import get_provider_info
+from airflow_provider_flokit.api import Snapshot
+from airflow_provider_flokit.errors import (
+    FlokitAmbiguousTypeError,
+    FlokitAPIError,
+    FlokitArgumentError,
+    FlokitAuthenticationError,
+    FlokitConfigError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitPermissionError,
+    FlokitRateLimitError,
+    FlokitRequestError,
+    FlokitResponseError,
+    FlokitServerError,
+    FlokitSyncAlreadyRunningError,
+    FlokitUnreachableError,
+)
+from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
+from airflow_provider_flokit.models import Integration, IntegrationStatus
+from airflow_provider_flokit.simulator import Fault, Simulator, Sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Connect, Hook
+
+LIST = "/v1/integrations"
+ONE = f"{LIST}/int_1"
+SYNC = f"{ONE}/sync"
+CONN = "(connection 'flokit_default')"
+
+# Ways to call each endpoint, and what the messages call it.
+CALLS = [
+    pytest.param(("list_integrations",), "listing the integrations", id="list"),
+    pytest.param(("get_integration", "int_1"), "reading int_1", id="get"),
+    pytest.param(("find_integration", "adjust"), "listing the integrations", id="find"),
+    pytest.param(("trigger_sync", "int_1"), "triggering a sync of int_1", id="trigger"),
+]
+RETRIED = [(429, FlokitRateLimitError), *((status, FlokitServerError) for status in (500, 502, 503, 504))]
+
+
+def failure(hook: Hook, kind: type[FlokitError], *call: Any, **kwargs: Any) -> str:
+    """Call a hook, expect exactly that error, and return its message, which does not hold the key."""
+    with pytest.raises(FlokitError) as caught:
+        hook(*call, **kwargs)
+    assert type(caught.value) is kind
+    message = str(caught.value)
+    assert "fk_r" not in message
+    return message
+
+
+# Calls that work
+
+
+def test_list_integrations(hook: Hook, sim: Simulator) -> None:
+    """All integrations are listed, without statistics."""
+    found = hook("list_integrations")
+    assert [(i.id, i.type, i.status, i.error_message) for i in found] == [
+        ("int_1", "stripe", "connected", None),
+        ("int_2", "adjust", "connected", None),
+        ("int_3", "stripe", "error", "Token expired"),
+    ]
+    assert all(i.sync_stats is None for i in found)
+    assert found[0].last_synced_at == sim.integration("int_1").last_synced_at
+    assert [(r.method, r.path, r.key) for r in sim.requests] == [("GET", LIST, "read-write")]
+
+
+def test_empty_workspace(hook: Hook, flokit: Simulator) -> None:
+    """A workspace without integrations is an empty list."""
+    assert hook("list_integrations") == []
+    assert len(flokit.requests) == 1
+
+
+def test_get_integration(hook: Hook, sim: Simulator) -> None:
+    """One integration is read, with its statistics."""
+    found = hook("get_integration", "int_1")
+    assert isinstance(found, Integration)
+    assert (found.id, found.status) == ("int_1", IntegrationStatus.CONNECTED)
+    assert found.sync_stats is not None
+    assert found.sync_stats.events_total == 1000
+    assert [(r.method, r.path) for r in sim.requests] == [("GET", ONE)]
+
+
+def test_find_integration(hook: Hook, sim: Simulator) -> None:
+    """The one integration of a type is found in the list."""
+    assert hook("find_integration", "adjust").id == "int_2"
+    assert [(r.method, r.path) for r in sim.requests] == [("GET", LIST)]
+
+
+def test_find_integration_of_an_ambiguous_type(hook: Hook, sim: Simulator) -> None:
+    """If several have the type, the error lists their ids and says what to do."""
+    message = failure(hook, FlokitAmbiguousTypeError, "find_integration", "stripe")
+    assert message == (
+        f"2 FloKit integrations have the type 'stripe' {CONN}: int_1, int_3. Say which one with integration_id."
+    )
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("wanted", ["adapty", "", "Stripe"])
+@pytest.mark.usefixtures("sim")
+def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
+    """If none has the type, the error lists what there is."""
+    message = failure(hook, FlokitNotFoundError, "find_integration", wanted)
+    assert message == (
+        f"No FloKit integration has the type '{wanted}' {CONN}. The workspace has: int_1 (stripe), int_2 (adjust), "
+        "int_3 (stripe)."
+    )
+
+
+@pytest.mark.usefixtures("flokit")
+def test_find_integration_in_an_empty_workspace(hook: Hook) -> None:
+    """An empty workspace is told as such."""
+    assert "The workspace has: no integrations at all." in failure(
+        hook, FlokitNotFoundError, "find_integration", "stripe"
+    )
+
+
+def test_trigger_sync(hook: Hook, sim: Simulator) -> None:
+    """Triggering starts one sync, with an Idempotency-Key made up for it, and returns its id."""
+    sync_id = hook("trigger_sync", "int_1")
+    assert [(run.sync_id, run.integration_id) for run in sim.syncs] == [(sync_id, "int_1")]
+    assert [(r.method, r.path) for r in sim.requests] == [("POST", SYNC)]
+    assert uuid.UUID(sim.requests[0].idempotency_key).version == 4
+    hook("trigger_sync", "int_1")
+    assert sim.requests[0].idempotency_key != sim.requests[1].idempotency_key
+
+
+def test_trigger_sync_with_a_key_of_ones_own(hook: Hook, sim: Simulator) -> None:
+    """The given Idempotency-Key is sent, so a repeat with it starts nothing new."""
+    first = hook("trigger_sync", "int_1", idempotency_key="run-2024-03-15 #1")
+    assert hook("trigger_sync", "int_1", "run-2024-03-15 #1") == first
+    assert [r.idempotency_key for r in sim.requests] == ["run-2024-03-15 #1"] * 2
+    assert len(sim.syncs) == 1
+
+
+@pytest.mark.parametrize("key", ["ключ", "line\nbreak", "a\x00", "\x7f", " lead", "trail ", " ", 5])
+def test_idempotency_key_that_no_header_can_carry(hook: Hook, sim: Simulator, key: Any) -> None:
+    """A key that a header cannot carry as it is, is refused before any request."""
+    assert "idempotency_key" in failure(hook, FlokitArgumentError, "trigger_sync", "int_1", key)
+    assert sim.requests == []
+
+
+@pytest.mark.parametrize(("method", "call"), [("GET", "list_integrations"), ("POST", "trigger_sync")])
+def test_headers(hook: Hook, sim: Simulator, method: str, call: str) -> None:
+    """Every request says who asks and what it accepts; only a POST carries an Idempotency-Key."""
+    hook(call, *(["int_1"] if method == "POST" else []))
+    (request,) = sim.requests
+    assert request.method == method
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["user-agent"].startswith("airflow-provider-flokit/")
+    assert ("idempotency-key" in request.headers) is (method == "POST")
+
+
+@pytest.mark.parametrize("form", ["Z", "+00:00", "fraction", "naive", "seconds"])
+def test_timestamps_of_every_kind(hook: Hook, sim: Simulator, form: Any) -> None:
+    """However FloKit writes its times, they are read as the same UTC moment."""
+    sim.timestamp_format = form
+    sim.set_state("int_1", last_synced_at="2024-03-15T13:00:00Z")
+    expected = datetime(2024, 3, 15, 13, tzinfo=UTC)
+    assert hook("get_integration", "int_1").last_synced_at == expected
+    assert hook("list_integrations")[0].last_synced_at == expected
+
+
+@pytest.mark.parametrize("missing", ["null", "absent"])
+def test_never_synced(hook: Hook, sim: Simulator, missing: Any) -> None:
+    """Whether FloKit writes null or nothing for what there is not, it is None."""
+    sim.configure(never_synced=missing, no_error=missing)
+    sim.set_state("int_1", last_synced_at=None)
+    found = hook("get_integration", "int_1")
+    assert (found.last_synced_at, found.error_message) == (None, None)
+
+
+@pytest.mark.parametrize("integration_id", ["int-1", "Ünï", "50%", "a&b=c", "a:b@c", "a+b", "%2e%2e", "-", "x" * 256])
+def test_id_is_one_quoted_segment(hook: Hook, sim: Simulator, integration_id: str) -> None:
+    """An odd but harmless id reaches FloKit as exactly that id, as one segment of the path."""
+    sim.add_integration(integration_id, "warehouse")
+    assert hook("get_integration", integration_id).id == integration_id
+    hook("trigger_sync", integration_id)
+    assert [r.integration_id for r in sim.requests] == [integration_id] * 2
+    assert [r.path.count("/") for r in sim.requests] == [3, 4]
+    assert len(sim.syncs) == 1
+
+
+@pytest.mark.parametrize(
+    "integration_id",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "../int_1",
+        "int_1/..",
+        "int..1",
+        "int_1/sync",
+        "/",
+        "int_1?x=1",
+        "int_1#x",
+        "int\\1",
+        "int 1",
+        "int_1\n",
+        "\tint_1",
+        "int\x001",
+        "int\x7f1",
+        "int\u200b1",
+        "int\u00a01",
+        "int\ud800",
+        "None",
+        "null",
+        "x" * 257,
+        None,
+        5,
+        b"int_1",
+        ["int_1"],
+    ],
+)
+@pytest.mark.parametrize("call", ["get_integration", "trigger_sync"])
+def test_id_that_is_none(hook: Hook, sim: Simulator, call: str, integration_id: Any) -> None:
+    """An id that could lead elsewhere, or is none, is refused before any request."""
+    assert failure(hook, FlokitArgumentError, call, integration_id).startswith("integration_id ")
+    assert sim.requests == []
+
+
+def test_id_that_is_none_in_a_look(hook: Hook, sim: Simulator) -> None:
+    """The same holds for ids that a wait asks for."""
+    with contextlib.suppress(FlokitArgumentError):
+        assert "a/b" in hook("observe", ["a/b"]).unread
+    assert [r.path for r in sim.requests] in ([], [LIST])
+
+
+# Failures that no retry mends
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+@pytest.mark.parametrize(
+    ("status", "kind", "todo"),
+    [
+        (400, FlokitRequestError, "A repeat would not change this"),
+        (401, FlokitAuthenticationError, "Put a valid API key into connection 'flokit_default'"),
+        (403, FlokitPermissionError, "needs a read-write key"),
+        (404, FlokitNotFoundError, "Check the integration's id and that the key belongs to its workspace"),
+        (405, FlokitRequestError, "A repeat would not change this"),
+        (409, FlokitSyncAlreadyRunningError, "A sync is running already"),
+        (418, FlokitRequestError, "A repeat would not change this"),
+        (422, FlokitRequestError, "A repeat would not change this"),
+        (501, FlokitRequestError, "A repeat would not change this"),
+    ],
+)
+def test_final_statuses(
+    hook: Hook, sim: Simulator, call: tuple[str, ...], doing: str, status: int, kind: type[FlokitError], todo: str
+) -> None:
+    """A status that no repeat changes is final at once, in an error with everything one needs to know."""
+    body = json.dumps({"error": "code", "message": "What FloKit says"}).encode()
+    sim.fail(Fault.answer(status, body))
+    message = failure(hook, kind, *call)
+    assert message.startswith(f"FloKit, {doing} {CONN}: HTTP {status}: What FloKit says. ")
+    assert todo in message
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("status", [204, 206, 300, 304])
+def test_undocumented_success_is_none(hook: Hook, sim: Simulator, status: int) -> None:
+    """A status that is neither success nor failure is not taken for success, nor repeated."""
+    sim.fail(Fault.answer(status, "empty"))
+    assert f"HTTP {status}" in failure(hook, FlokitRequestError, "list_integrations")
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("status", [201, 202])
+def test_created_and_accepted_are_successes(hook: Hook, sim: Simulator, status: int) -> None:
+    """A sync that was accepted with 201 or 202 was accepted."""
+    sim.fail(Fault.answer(status, b'{"status": "ok", "sync_id": "sync_1"}'))
+    assert hook("trigger_sync", "int_1") == "sync_1"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": "code", "message": "Said so."}', ": Said so. "),
+        (b'{"error": "only a code"}', ": only a code. "),
+        (b'{"message": ""}', ". "),
+        (b'{"message": "   "}', ". "),
+        (b'{"message": {"text": "nested"}}', ". "),
+        (b'{"message": "two\\nlines\\u001b[31m"}', ": two lines\\x1b[31m. "),
+        (b'{"message": "%s"}' % (b"x" * 10_000), f": {'x' * 499}…. "),
+        (b"[]", ". "),
+        (b"null", ". "),
+        (b"<html>nginx</html>", ". "),
+        (b"", ". "),
+        (b"\xff\xfe\x00", ". "),
+        (b"[" * 100_000, ". "),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("status", [404, 503])
+def test_what_flokit_says(hook: Hook, sim: Simulator, connect: Connect, status: int, body: bytes, said: str) -> None:
+    """FloKit's own message is quoted on one line, if the body has one; any other body is survived."""
+    connect(retry_limit=0)
+    sim.fail(Fault.answer(status, body))
+    with pytest.raises(FlokitError) as caught:
+        hook("get_integration", "int_1")
+    assert f": HTTP {status}{said}" in str(caught.value)
+
+
+def test_echoed_key_is_redacted(hook: Hook, sim: Simulator) -> None:
+    """A server that repeats the key in its message does not bring it into ours."""
+    sim.fail(Fault.answer(400, json.dumps({"message": f"Bearer {sim.api_key} is odd"}).encode()))
+    assert "Bearer *** is odd" in failure(hook, FlokitRequestError, "list_integrations")
+
+
+def test_echoed_key_is_redacted_before_it_is_cut(hook: Hook, sim: Simulator) -> None:
+    """A long message that is cut in the middle of the key does not show half of it."""
+    sim.fail(Fault.answer(400, json.dumps({"message": f"{'x' * 490} {sim.api_key} is odd"}).encode()))
+    assert "fk_" not in failure(hook, FlokitRequestError, "list_integrations")
+
+
+def test_key_in_a_redirect_is_redacted(hook: Hook, sim: Simulator) -> None:
+    """A redirect to a host that holds the key does not bring it into the message."""
+    sim.fail(Fault.redirect(f"http://{sim.api_key}.example/"))
+    assert "another origin, http://***.example:80" in failure(hook, FlokitRequestError, "list_integrations")
+
+
+def test_read_only_key(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """A read-only key lists and reads; triggering says that it takes a read-write key."""
+    connect(sim.read_only_key)
+    assert len(hook("list_integrations")) == 3
+    assert hook("get_integration", "int_1").id == "int_1"
+    message = failure(hook, FlokitPermissionError, "trigger_sync", "int_1")
+    assert "HTTP 403: This operation requires a read-write key." in message
+    assert sim.syncs == []
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_wrong_key(hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], doing: str) -> None:
+    """A wrong key is told at once, and not shown."""
+    connect("not-the-key")
+    message = failure(hook, FlokitAuthenticationError, *call)
+    assert f"{doing} {CONN}: HTTP 401: Invalid or missing API key." in message
+    assert "not-the-key" not in message
+    assert {r.key for r in sim.requests} == {"invalid"}
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("call", ["get_integration", "trigger_sync"])
+@pytest.mark.parametrize("body", ["json", "html", "empty"])
+def test_unknown_id(hook: Hook, sim: Simulator, call: str, body: Any) -> None:
+    """An unknown id is not found, whatever the body of the 404."""
+    sim.unknown_id_body = body
+    assert "HTTP 404" in failure(hook, FlokitNotFoundError, call, "int_9")
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("body", ["json", "html", "empty"])
+def test_sync_running_already(hook: Hook, sim: Simulator, body: Any) -> None:
+    """A 409 is an exception of its own: neither repeated nor taken for a failure of the API."""
+    sim.configure(when_running="conflict", conflict_body=body)
+    sim.set_state("int_1", sync=Sync(duration=60))
+    hook("trigger_sync", "int_1")
+    message = failure(hook, FlokitSyncAlreadyRunningError, "trigger_sync", "int_1")
+    assert f"triggering a sync of int_1 {CONN}: HTTP 409" in message
+    assert len(sim.requests) == 2
+
+
+# Failures that are retried
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+@pytest.mark.parametrize(("status", "kind"), RETRIED)
+def test_retried_statuses(
+    hook: Hook,
+    sim: Simulator,
+    connect: Connect,
+    call: tuple[str, ...],
+    doing: str,
+    status: int,
+    kind: type[FlokitError],
+) -> None:
+    """429, 500, 502, 503 and 504 are repeated as often as the connection's retry_limit says, then an error."""
+    connect(retry_limit=2)
+    sim.fail(status, times=2)
+    assert hook(*call)
+    assert [r.status for r in sim.requests] == [status, status, 200]
+    sim.clear_requests()
+    sim.fail(status, times=3)
+    message = failure(hook, kind, *call)
+    assert f"FloKit, {doing} {CONN}: HTTP {status}: " in message
+    assert "Try again later." in message
+    assert [r.status for r in sim.requests] == [status] * 3
+
+
+@pytest.mark.parametrize("retry_limit", [None, 0, 1, "3"])
+def test_retry_limit(hook: Hook, sim: Simulator, connect: Connect, retry_limit: int | str | None) -> None:
+    """There are as many attempts after the first as the connection's retry_limit says, by default 4."""
+    connect(**({} if retry_limit is None else {"retry_limit": retry_limit}))
+    sim.fail(500, times=None)
+    failure(hook, FlokitServerError, "list_integrations")
+    assert len(sim.requests) == 1 + (4 if retry_limit is None else int(retry_limit))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.drop(), Fault.drop_after(), Fault.close_in_body()],
+    ids=lambda fault: fault.name,
+)
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_dropped_connections(
+    hook: Hook, sim: Simulator, connect: Connect, fault: Fault, call: tuple[str, ...], doing: str
+) -> None:
+    """A connection that breaks, before or after the request took effect, is retried, then an error."""
+    connect(retry_limit=1)
+    sim.fail(fault)
+    assert hook(*call)
+    sim.fail(fault, times=2)
+    message = failure(hook, FlokitUnreachableError, *call)
+    assert f"FloKit, {doing} {CONN}: no answer from {sim.url}: the connection broke" in message
+    assert len(sim.requests) == 4
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_connection_that_breaks_in_the_headers(
+    hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], doing: str
+) -> None:
+    """Half of the headers is no answer (http.client takes it for one without a body): retried, then an error."""
+    connect(retry_limit=1)
+    sim.fail(Fault.close_in_headers())
+    assert hook(*call)
+    sim.fail(Fault.close_in_headers(), times=2)
+    kind = FlokitResponseError if hook.kind == "sync" else FlokitUnreachableError
+    assert doing in failure(hook, kind, *call)
+    assert len(sim.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.answer(502, takes_effect=True),
+        Fault.drop_after(),
+        Fault.close_in_headers(),
+        Fault.close_in_body(),
+        Fault.truncated_body(),
+        Fault.drop(),
+        Fault.answer(503),
+    ],
+    ids=lambda fault: fault.name,
+)
+def test_one_idempotency_key_for_all_attempts(hook: Hook, sim: Simulator, fault: Fault) -> None:
+    """However often the POST has to be repeated, all attempts carry one key, and one sync is started."""
+    sim.fail(fault, times=3)
+    sync_id = hook("trigger_sync", "int_1")
+    assert len(sim.requests) == 4
+    assert len({r.idempotency_key for r in sim.requests}) == 1
+    assert [run.sync_id for run in sim.syncs] == [sync_id]
+
+
+def test_timeout(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """An answer that takes longer than the connection's timeout is an error that names it, after the retries."""
+    connect(timeout=0.08, retry_limit=1)
+    sim.fail(Fault.slow(0.25))
+    assert len(hook("list_integrations")) == 3
+    sim.fail(Fault.slow(0.25), times=2)
+    message = failure(hook, FlokitUnreachableError, "list_integrations")
+    assert f"no answer from {sim.url}: timed out after 0.08 s" in message
+    assert len(sim.requests) == 4
+
+
+def test_trickling_answer(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """The timeout bounds the whole answer: one that comes byte by byte is cut off as well."""
+    connect(timeout=0.1, retry_limit=0)
+    sim.fail(Fault.trickle(0.02, 8))
+    began = time.monotonic()
+    assert "timed out after 0.1 s" in failure(hook, FlokitUnreachableError, "list_integrations")
+    assert time.monotonic() - began < 0.5
+
+
+def test_connection_refused(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """A server that is down is told, with its address."""
+    connect(retry_limit=1)
+    sim.stop()
+    message = failure(hook, FlokitUnreachableError, "list_integrations")
+    assert f"no answer from {sim.url}: connection refused. Check the connection's API URL" in message
+
+
+WRONG_LISTS: list[Any] = [
+    {},
+    [],
+    None,
+    "ok",
+    {"data": []},
+    {"integrations": None},
+    {"integrations": {}},
+    {"integrations": [None]},
+    {"integrations": [{"id": "int_1", "type": "stripe"}]},
+    {"integrations": [{"id": 1, "type": "stripe", "status": "connected"}]},
+    {"integrations": [{"id": "int_1", "type": "stripe", "status": "connected", "last_synced_at": "soon"}]},
+    {"integrations": [{"id": "int_1", "type": "stripe", "status": "connected"}] * 2},
+]
+WRONG_SINGLES: list[Any] = [
+    {},
+    [],
+    {"integration": None},
+    {"integration": []},
+    {"integration": {"id": "int_1", "type": "stripe"}},
+    {"integration": {"id": "int_2", "type": "stripe", "status": "connected"}},
+    {"integration": {"id": "int_1", "type": "stripe", "status": "connected", "sync_stats": {}}},
+    {"id": "int_1", "type": "stripe", "status": "connected"},
+]
+WRONG_SYNCS: list[Any] = [
+    {"status": "ok"},
+    {"sync_id": None},
+    {"sync_id": ""},
+    {"sync_id": 5},
+    {"status": "ok", "data": {"sync_id": "sync_1"}},
+    [],
+    "sync_1",
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "document"),
+    [
+        *((("list_integrations",), document) for document in WRONG_LISTS),
+        *((("get_integration", "int_1"), document) for document in WRONG_SINGLES),
+        *((("trigger_sync", "int_1"), document) for document in WRONG_SYNCS),
+    ],
+)
+def test_wrong_json(hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], document: Any) -> None:
+    """JSON that is not the documented answer, or another integration's, is retried, then an error that says so."""
+    connect(retry_limit=1)
+    fault = Fault.answer(200, json.dumps(document).encode())
+    sim.fail(fault)
+    assert hook(*call)
+    sim.fail(fault, times=2)
+    message = failure(hook, FlokitResponseError, *call)
+    assert "HTTP 200, but not the documented answer" in message
+    assert "Check that the connection's API URL (host) is FloKit's API" in message
+    assert len(sim.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.answer(200, "html"),
+        Fault.answer(200, "empty"),
+        Fault.answer(200, b"{"),
+        Fault.answer(200, b"[" * 100_000),
+        Fault.truncated_body(),
+        Fault.invalid_utf8(),
+    ],
+    ids=["html", "empty", "half", "nested", "truncated", "no utf-8"],
+)
+def test_body_that_is_no_json(hook: Hook, sim: Simulator, connect: Connect, fault: Fault) -> None:
+    """A body that is no JSON, such as a proxy's HTML, is retried, then an error that says so."""
+    connect(retry_limit=1)
+    sim.fail(fault)
+    assert len(hook("list_integrations")) == 3
+    sim.fail(fault, times=2)
+    assert "the body is not JSON" in failure(hook, FlokitResponseError, "list_integrations")
+    assert len(sim.requests) == 4
+
+
+@pytest.mark.parametrize("fault", [Fault.large_body(17), Fault.gzip_bomb(17)], ids=lambda fault: fault.name)
+def test_huge_body(hook: Hook, sim: Simulator, connect: Connect, fault: Fault) -> None:
+    """An answer that would fill the worker's memory is cut off, compressed or not."""
+    connect(retry_limit=0)
+    sim.fail(fault)
+    message = failure(hook, FlokitResponseError, "list_integrations")
+    assert "the answer is larger than 16 MiB" in message
+
+
+# Retry-After
+
+
+class Pauses:
+    """Records the pauses between attempts instead of taking them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def take(self, seconds: float) -> None:
+        """Stand in for time.sleep."""
+        self.seconds.append(seconds)
+
+    async def take_async(self, seconds: float) -> None:
+        """Stand in for asyncio.sleep."""
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    """Let no time pass between attempts; record how long it would have been."""
+    recorded = Pauses()
+    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.time", SimpleNamespace(sleep=recorded.take))
+    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.asyncio", SimpleNamespace(sleep=recorded.take_async))
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("fault", "at_least", "at_most"),
+    [
+        (Fault.rate_limited(7), 7, 7),
+        (Fault.rate_limited(300), 300, 300),
+        (Fault.rate_limited(http_date_in=90), 88, 91),
+        (Fault.answer(503, headers={"Retry-After": "20"}), 20, 20),
+        (Fault.rate_limited(0), 0.001, 0.004),
+        (Fault.rate_limited(None), 0.001, 0.004),
+        (Fault.rate_limited("soon"), 0.001, 0.004),
+        (Fault.rate_limited("-5"), 0.001, 0.004),
+        (Fault.rate_limited(http_date_in=-90), 0.001, 0.004),
+    ],
+)
+@pytest.mark.parametrize("skew", [0.0, 5000.0, -5000.0])
+def test_retry_after(
+    hook: Hook, sim: Simulator, pauses: Pauses, fault: Fault, at_least: float, at_most: float, skew: float
+) -> None:
+    """Retry-After, in seconds or as a date by the server's own clock, is the pause; else it is the backoff."""
+    sim.clock_skew = skew
+    sim.fail(fault)
+    assert len(hook("list_integrations")) == 3
+    (pause,) = pauses.seconds
+    assert at_least <= pause <= at_most
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+@pytest.mark.parametrize(
+    ("seconds", "named"), [(301, "301 s"), (3600, "3600 s"), (86400, "86400 s"), (1234567, "1234567 s")]
+)
+def test_retry_after_that_is_too_long(
+    hook: Hook, sim: Simulator, pauses: Pauses, call: tuple[str, ...], doing: str, seconds: int, named: str
+) -> None:
+    """Outside a wait, a Retry-After of more than five minutes is an error at once that names the time."""
+    sim.fail(Fault.rate_limited(seconds))
+    message = failure(hook, FlokitRateLimitError, *call)
+    assert doing in message
+    assert f"Try again in {named}, as FloKit asks." in message
+    assert pauses.seconds == []
+    assert len(sim.requests) == 1
+
+
+def test_retry_after_is_kept_on_the_error(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """The error knows how long FloKit asked to wait."""
+    connect(retry_limit=0)
+    sim.fail(Fault.rate_limited(12))
+    with pytest.raises(FlokitAPIError) as caught:
+        hook("list_integrations")
+    assert caught.value.retry_after == 12.0
+
+
+def test_backoff_grows(hook: Hook, sim: Simulator, pauses: Pauses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses double from attempt to attempt, with jitter."""
+    monkeypatch.setattr("airflow_provider_flokit.retry.BACKOFF_BASE", 1.0)
+    sim.fail(500, times=4)
+    hook("list_integrations")
+    assert len(pauses.seconds) == 4
+    for pause, longest in zip(pauses.seconds, [1, 2, 4, 8], strict=True):
+        assert longest / 2 <= pause <= longest
+
+
+# Redirects
+
+
+@pytest.fixture
+def other() -> Iterator[Simulator]:
+    """Run another server, of another origin."""
+    with Simulator() as simulator:
+        simulator.add_integration("int_1")
+        yield simulator
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("base", ["", "{url}", "//{netloc}", "http://user@{netloc}"])
+def test_redirect_within_the_origin(hook: Hook, sim: Simulator, status: int, base: str) -> None:
+    """A GET follows a redirect within the origin, relative or absolute, with the key."""
+    location = base.format(url=sim.url, netloc=f"127.0.0.1:{sim.port}") + f"{LIST}?page=1"
+    sim.fail(Fault.redirect(location, status))
+    assert len(hook("list_integrations")) == 3
+    assert [(r.path, r.status, r.key) for r in sim.requests] == [
+        (LIST, status, "read-write"),
+        (LIST, 200, "read-write"),
+    ]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_redirect_to_another_origin(
+    hook: Hook, sim: Simulator, other: Simulator, call: tuple[str, ...], doing: str, status: int
+) -> None:
+    """A redirect to another origin is refused; the key and everything else stay here."""
+    sim.fail(Fault.redirect(f"{other.url}{LIST}", status))
+    message = failure(hook, FlokitRequestError, *call)
+    assert f"{doing} {CONN}: HTTP {status} redirects to another origin, {other.url}; the key was not sent" in message
+    assert "set it as the connection's API URL (host)" in message
+    assert other.requests == []
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://127.0.0.1:{port}/v1/integrations",
+        "//127.0.0.1:{other}/v1/integrations",
+        "http://127.0.0.1:{port}@localhost:{other}/v1/integrations",
+        "http://localhost:{port}/v1/integrations",
+        "ftp://127.0.0.1:{port}/",
+        "javascript:alert(1)",
+        "http://127.0.0.1:99999999/",
+        "http://127.0.0.1:port/",
+        "http://[",
+        "http://[::1",
+        "//[x]/",
+    ],
+)
+def test_redirect_to_odd_places(hook: Hook, sim: Simulator, other: Simulator, location: str) -> None:
+    """Whatever another Location says, nothing is sent there, and the error is one of ours."""
+    sim.fail(Fault.redirect(location.format(port=sim.port, other=other.port)), times=None)
+    failure(hook, FlokitRequestError, "list_integrations")
+    assert other.requests == []
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_post_is_redirected_as_a_post(hook: Hook, sim: Simulator, status: int) -> None:
+    """307 and 308 within the origin repeat the POST, with its Idempotency-Key."""
+    sim.fail(Fault.redirect(f"{LIST}/int_2/sync", status), path=SYNC)
+    sync_id = hook("trigger_sync", "int_1")
+    assert [(run.sync_id, run.integration_id) for run in sim.syncs] == [(sync_id, "int_2")]
+    assert [r.method for r in sim.requests] == ["POST", "POST"]
+    assert len({r.idempotency_key for r in sim.requests}) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_post_is_never_redirected_as_a_get(hook: Hook, sim: Simulator, status: int) -> None:
+    """Other redirects of a POST would turn it into a GET: an error instead."""
+    sim.fail(Fault.redirect(LIST, status), path=SYNC)
+    assert f"HTTP {status} redirects a POST" in failure(hook, FlokitRequestError, "trigger_sync", "int_1")
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_redirect_loop(hook: Hook, sim: Simulator, status: int) -> None:
+    """Redirects without end are followed a few times, then an error."""
+    sim.fail(Fault.redirect_loop(status))
+    assert "it redirects in a circle" in failure(hook, FlokitRequestError, "list_integrations")
+    assert len(sim.requests) == 6
+
+
+def test_redirect_without_a_location(hook: Hook, sim: Simulator) -> None:
+    """A redirect that leads nowhere is an error."""
+    sim.fail(Fault.answer(302, "empty"))
+    assert "HTTP 302" in failure(hook, FlokitRequestError, "list_integrations")
+
+
+# A look at the workspace
+
+
+def test_observe(hook: Hook, sim: Simulator) -> None:
+    """A look reads the list once and tells the server's time."""
+    sim.clock_skew = 5000
+    found = hook("observe", ["int_1", "int_2"])
+    assert isinstance(found, Snapshot)
+    assert set(found.integrations) == {"int_1", "int_2", "int_3"}
+    assert (found.missing, found.unread) == (frozenset(), {})
+    assert abs(found.at - datetime.now(tz=UTC) - timedelta(seconds=5000)) < timedelta(seconds=5)
+    assert [r.path for r in sim.requests] == [LIST]
+
+
+def test_observe_without_a_date(hook: Hook, sim: Simulator) -> None:
+    """Where the server tells no time, it is this machine's."""
+    sim.configure(send_date=False, clock_skew=5000)
+    assert abs(hook("observe", []).at - datetime.now(tz=UTC)) < timedelta(seconds=5)
+
+
+def test_unlisted_id_is_read_singly(hook: Hook, sim: Simulator) -> None:
+    """An id that the list does not hold is read singly before it is called missing."""
+    sim.fail(Fault.wrong_shape({"integrations": []}), path=LIST)
+    found = hook("observe", ["int_1", "int_9"])
+    assert set(found.integrations) == {"int_1"}
+    assert found.missing == {"int_9"}
+    assert found.covers(["int_1", "int_9"])
+    assert not found.covers(["int_2"])
+    assert [r.path for r in sim.requests] == [LIST, ONE, f"{LIST}/int_9"]
+
+
+def test_unlisted_id_that_cannot_be_read(hook: Hook, sim: Simulator) -> None:
+    """If an unlisted id cannot be read, it is told with the reason, not called missing; the others are there."""
+    sim.fail(503, path=f"{LIST}/int_8", times=None)
+    sim.fail(403, path=f"{LIST}/int_9", times=None)
+    found = hook("observe", ["int_8", "int_9", "int_1"])
+    assert found.missing == frozenset()
+    assert {i: type(error) for i, error in found.unread.items()} == {
+        "int_8": FlokitServerError,
+        "int_9": FlokitPermissionError,
+    }
+    assert found.covers(["int_8", "int_9", "int_1"])
+    assert "int_1" in found.integrations
+
+
+@pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (2, 3)])
+def test_retries_of_a_look(hook: Hook, sim: Simulator, retries: int, attempts: int) -> None:
+    """A look is repeated only as often as its caller says: a wait looks again anyway."""
+    sim.fail(503, times=None)
+    failure(hook, FlokitServerError, "observe", [], retries=retries)
+    assert len(sim.requests) == attempts
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_key_rotated_between_two_looks(hook: Hook, sim: Simulator, connect: Connect, *, entered: bool) -> None:
+    """A key rotated in the middle of a wait, in FloKit and in Airflow: the next look re-reads the connection."""
+    look = ("observe", ["int_1"])
+    first, _, second, third = hook.in_a_row(look, lambda: connect(sim.rotate_key()), look, look, entered=entered)
+    assert set(first.integrations) == set(second.integrations) == set(third.integrations)
+    assert [(r.status, r.key) for r in sim.requests] == [
+        (200, "read-write"),
+        (401, "invalid"),
+        (200, "read-write"),
+        (200, "read-write"),
+    ]
+
+
+def test_key_rotated_within_a_look(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """A 401 on the single read of an unlisted id re-reads the connection too; the look is taken anew."""
+    sim.fail(401, path=f"{LIST}/int_9")
+    found = hook.in_a_row(("observe", []), lambda: connect(sim.read_only_key), ("observe", ["int_9"]))[-1]
+    assert found.missing == {"int_9"}
+    assert [(r.status, r.key) for r in sim.requests[1:]] == [
+        (200, "read-write"),
+        (401, "read-write"),
+        (200, "read-only"),
+        (404, "read-only"),
+    ]
+
+
+def test_moved_to_another_host(hook: Hook, sim: Simulator, other: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 401 finds a new address in the connection as well, even if the key stayed the same."""
+
+    def move() -> None:
+        sim.rotate_key()
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", other.connection_uri())
+
+    found = hook.in_a_row(("observe", []), move, ("observe", []))[-1]
+    assert set(found.integrations) == {"int_1"}
+    assert len(other.requests) == 1
+
+
+def test_dead_key_is_final(hook: Hook, sim: Simulator) -> None:
+    """If the connection still has the key that is dead, the 401 is final, without another request."""
+    sim.rotate_key()
+    message = failure(hook, FlokitAuthenticationError, "observe", ["int_1"])
+    assert "a key dies at once when it is rotated" in message
+    assert [r.status for r in sim.requests] == [401]
+
+
+def test_connection_is_re_read_once(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """If the new key is wrong too, the second 401 is final."""
+    with pytest.raises(FlokitAuthenticationError):
+        hook.in_a_row(("observe", []), lambda: connect("fk_wrong"), sim.rotate_key, ("observe", []))
+    assert [r.status for r in sim.requests] == [200, 401, 401]
+
+
+def test_connection_that_vanished(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the connection is gone when it is re-read, the error says so."""
+    gone = lambda: monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")  # noqa: E731 - one of the steps
+    with pytest.raises(FlokitConfigError, match="'flokit_default' is not defined"):
+        hook.in_a_row(("observe", []), gone, sim.rotate_key, ("observe", []))
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_single_calls_do_not_re_read(
+    hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], doing: str
+) -> None:
+    """Outside a look a 401 is final at once."""
+    with pytest.raises(FlokitAuthenticationError, match=doing):
+        hook.in_a_row(call, lambda: connect(sim.rotate_key()), call)
+    assert [r.status for r in sim.requests] == [200, 401]
+
+
+# The Airflow connection
+
+
+def test_missing_connection(hook: Hook) -> None:
+    """A connection that is not defined is told by its id, with what to do."""
+    message = failure(hook, FlokitConfigError, "list_integrations", conn_id="flokit_nowhere")
+    assert message == (
+        "Airflow connection 'flokit_nowhere' is not defined. Add it with the type 'flokit' and a FloKit API key as "
+        "password, or name another one with flokit_conn_id."
+    )
+
+
+@pytest.mark.parametrize(("call", "doing"), CALLS)
+def test_connection_with_a_wrong_value(
+    hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], doing: str
+) -> None:
+    """A wrong value in the connection stops every call before any request."""
+    connect(timeout="soon")
+    assert doing
+    assert "connection 'flokit_default': extra 'timeout'" in failure(hook, FlokitConfigError, *call)
+    assert sim.requests == []
+
+
+def test_connection_without_a_key(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a password says so."""
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", "flokit://127.0.0.1:1/http")
+    assert "API Key (password) is empty" in failure(hook, FlokitConfigError, "list_integrations")
+
+
+# Airflow 2 warns of such extras; whether its users see that is up to them.
+@pytest.mark.filterwarnings("ignore:Encountered .*JSON:DeprecationWarning")
+@pytest.mark.parametrize("extra", ["nonsense", "{", "[]", "[1]", '"text"', "5", "true"])
+def test_extra_that_is_no_object(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    """An extra that is no JSON object is told as such: its settings would be lost silently."""
+    connection = json.loads(sim.connection_json()) | {"extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", json.dumps(connection))
+    message = failure(hook, FlokitConfigError, "list_integrations")
+    assert message == "Airflow connection 'flokit_default': extra is not a JSON object"
+    assert sim.requests == []
+
+
+@pytest.mark.filterwarnings("ignore:Encountered .*JSON:DeprecationWarning")
+@pytest.mark.parametrize("extra", ["", "null", "{}", "{ }", " {\n} ", None, {}])
+def test_empty_extra(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, extra: object) -> None:
+    """An empty extra, however it is written, means the defaults."""
+    connection = json.loads(sim.connection_json()) | {"extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", json.dumps(connection))
+    assert len(hook("list_integrations")) == 3
+
+
+@pytest.mark.parametrize("form", ["connection_uri", "connection_json"])
+def test_forms_of_the_connection(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """The connection may be a URI or JSON, with a key that has to be quoted there."""
+    sim.api_key = "fk/rw+s%ms?:@&="
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", getattr(sim, form)(timeout="5", retry_limit="0"))
+    assert len(hook("list_integrations")) == 3
+    assert [r.key for r in sim.requests] == ["read-write"]
+
+
+def test_other_connection(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hook takes the connection that it is told, and names that in errors."""
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_EU", sim.connection_uri("wrong"))
+    message = failure(hook, FlokitAuthenticationError, "list_integrations", conn_id="flokit_eu")
+    assert "(connection 'flokit_eu')" in message
+
+
+@pytest.mark.parametrize("kind", [FlokitHook, FlokitAsyncHook])
+def test_making_a_hook_does_nothing(kind: type[FlokitHook | FlokitAsyncHook]) -> None:
+    """A hook is made without a look at the connection, which may not even exist while a DAG is parsed."""
+    hook = kind("flokit_nowhere")
+    assert hook.flokit_conn_id == "flokit_nowhere"
+    assert kind().flokit_conn_id == "flokit_default"
+    assert (kind.conn_name_attr, kind.default_conn_name, kind.conn_type, kind.hook_name) == (
+        "flokit_conn_id",
+        "flokit_default",
+        "flokit",
+        "FloKit",
+    )
+
+
+def test_key_is_in_no_log_line(
+    hook: Hook, sim: Simulator, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even with everything logged, the key is in no line and nothing that is printed."""
+    caplog.set_level(logging.DEBUG)
+    sim.fail(Fault.answer(503, json.dumps({"message": f"odd key {sim.api_key}"}).encode()))
+    hook("list_integrations")
+    printed = capfd.readouterr()
+    assert sim.api_key not in caplog.text + printed.out + printed.err
+
+
+def test_proxy(hook: Hook, sim: Simulator, other: Simulator, connect: Connect) -> None:
+    """The connection's proxies are used: the request goes to the proxy."""
+    connect(proxies={"http": other.url}, retry_limit=0)
+    failure(hook, FlokitNotFoundError, "list_integrations")
+    assert sim.requests == []
+    assert len(other.requests) == 1
+
+
+# The Test button
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        ([], "Connected: 0 integrations"),
+        (["connected"], "Connected: 1 integration (1 connected)"),
+        (["error", "connected", "connected"], "Connected: 3 integrations (2 connected, 1 error)"),
+        (
+            ["zombie", "disconnected", "syncing", "error", "connected", "paused"],
+            "Connected: 6 integrations (1 connected, 1 error, 1 syncing, 1 disconnected, 1 paused, 1 zombie)",
+        ),
+    ],
+)
+def test_test_connection(hook: Hook, flokit: Simulator, states: list[str], text: str) -> None:
+    """The Test button lists the integrations, once, and counts them by status."""
+    for number, status in enumerate(states):
+        flokit.add_integration(f"int_{number}", status=status)
+    assert hook("test_connection") == (True, text)
+    assert [(r.method, r.path) for r in flokit.requests] == [("GET", LIST)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (401, "HTTP 401: Invalid or missing API key. Put a valid API key into connection 'flokit_default'"),
+        (403, "HTTP 403"),
+        (503, "HTTP 503: Service unavailable. Try again later."),
+        (Fault.rate_limited(3600), "HTTP 429: Too many requests. Try again in 3600 s, as FloKit asks."),
+        (Fault.drop(), "no answer from"),
+        (Fault.answer(200, "html"), "but not the documented answer: the body is not JSON."),
+    ],
+    ids=["401", "403", "503", "429", "dropped", "html"],
+)
+def test_test_connection_that_fails(hook: Hook, sim: Simulator, fault: Fault | int, text: str) -> None:
+    """The Test button says what is wrong and what to do about it, at once, without retries."""
+    sim.fail(fault, times=None)
+    connected, message = hook("test_connection")
+    assert connected is False
+    assert text in message
+    assert len(sim.requests) == 1
+
+
+def test_test_connection_without_a_connection(hook: Hook) -> None:
+    """The Test button never raises: a missing connection is a message."""
+    connected, message = hook("test_connection", conn_id="flokit_nowhere")
+    assert connected is False
+    assert "is not defined" in message
+
+
+def test_test_connection_with_a_wrong_value(hook: Hook, connect: Connect) -> None:
+    """The Test button names a field with a wrong value."""
+    connect(retry_limit="many")
+    assert hook("test_connection") == (
+        False,
+        "Airflow connection 'flokit_default': extra 'retry_limit' is not a whole number from 0 to 100",
+    )
+
+
+@pytest.mark.usefixtures("sim")
+def test_test_connection_survives_anything(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Test button shows even what nobody thought of."""
+
+    def broken(_: object) -> None:
+        raise RuntimeError("line\nbreak")
+
+    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit._summary", broken)
+    assert hook("test_connection") == (False, "RuntimeError: line break")
+
+
+# Sessions
+
+
+@pytest.fixture
+def connects(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Record the TCP connections that are opened to the simulator."""
+    opened: list[Any] = []
+    original = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if address[1:2] == (sim.port,):
+            opened.append(address)
+        original(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return opened
+
+
+def test_context_manager_reuses_one_tcp_connection(hook: Hook, sim: Simulator, connects: list[Any]) -> None:
+    """As a context manager, the hook makes all its calls over one TCP connection."""
+    hook.in_a_row(("list_integrations",), ("get_integration", "int_1"), ("trigger_sync", "int_1"), ("observe", []))
+    assert len(sim.requests) == 4
+    assert len(connects) == 1
+
+
+def test_without_a_context_manager_every_call_has_its_own(hook: Hook, sim: Simulator, connects: list[Any]) -> None:
+    """Otherwise each call opens a TCP connection and closes it."""
+    hook.in_a_row(("list_integrations",), ("get_integration", "int_1"), entered=False)
+    assert len(sim.requests) == 2
+    assert len(connects) == 2
+
+
+def test_retries_reuse_one_tcp_connection(hook: Hook, sim: Simulator, connects: list[Any]) -> None:
+    """The attempts of one call share a TCP connection."""
+    sim.fail(503, times=2)
+    hook("list_integrations")
+    assert len(sim.requests) == 3
+    assert len(connects) == 1
+
+
+def test_context_manager_can_be_entered_again(sim: Simulator) -> None:
+    """After the end of the block the hook still works, and can be entered again."""
+    hook = FlokitHook()
+    for _ in range(2):
+        with hook as same:
+            assert same is hook
+            assert len(hook.list_integrations()) == 3
+        assert len(hook.list_integrations()) == 3
+    assert len(sim.requests) == 4
+
+
+@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize(
+    "fault",
+    [None, 404, 503, Fault.drop(), Fault.close_in_body(), Fault.large_body(17)],
+    ids=["well", "404", "503", "dropped", "closed in the body", "large body"],
+)
+def test_nothing_stays_open(
+    hook: Hook, sim: Simulator, connect: Connect, fault: Fault | int | None, *, entered: bool
+) -> None:
+    """However a call ends, its session and sockets are closed: no ResourceWarning is left to the collector."""
+    connect(retry_limit=1)
+    if fault is not None:
+        sim.fail(fault, times=None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(FlokitError):
+            hook.in_a_row(("list_integrations",), ("get_integration", "int_1"), entered=entered)
+        gc.collect()
+    assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
+
+
+def test_errors_do_not_chain_to_the_library(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """The library's own exceptions, which may hold headers, are not shown with ours."""
+    connect(retry_limit=0)
+    for fault in (Fault.close_in_body(), Fault.answer(200, "html"), Fault.large_body(17)):
+        sim.fail(fault)
+        with pytest.raises(FlokitAPIError) as caught:
+            hook("list_integrations")
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ is True
+
+
+# What only the synchronous hook has, for the operator
+
+
+def test_start_sync(sim: Simulator) -> None:
+    """Starting a sync tells the server's time beside the sync_id."""
+    sim.clock_skew = -5000
+    sync_id, at = FlokitHook().start_sync("int_1", "key-1")
+    assert [(run.sync_id, run.idempotency_key) for run in sim.syncs] == [(sync_id, "key-1")]
+    assert abs(datetime.now(tz=UTC) - at - timedelta(seconds=5000)) < timedelta(seconds=5)
+
+
+def test_read(sim: Simulator) -> None:
+    """One integration is read by its id or its type, with the server's time."""
+    sim.clock_skew = 5000
+    by_id = FlokitHook().read(integration_id="int_2")
+    by_type = FlokitHook().read(integration_type="adjust")
+    assert list(by_id.integrations) == list(by_type.integrations) == ["int_2"]
+    for found in (by_id, by_type):
+        assert abs(found.at - datetime.now(tz=UTC) - timedelta(seconds=5000)) < timedelta(seconds=5)
+    with pytest.raises(FlokitAmbiguousTypeError):
+        FlokitHook().read(integration_type="stripe")
+
+
+def test_retry_limit_of_the_connection(connect: Connect) -> None:
+    """The hook tells the connection's retry limit."""
+    connect(retry_limit=7)
+    assert FlokitHook().retry_limit == 7
+
+
+def test_same_public_names() -> None:
+    """The asynchronous hook has the synchronous one's calls under the same names, each documented."""
+    calls = ["list_integrations", "get_integration", "find_integration", "trigger_sync", "test_connection", "observe"]
+    for name in calls:
+        for kind in (FlokitHook, FlokitAsyncHook):
+            assert getattr(kind, name).__doc__
+
+
+def test_field_behaviour_is_the_metadata() -> None:
+    """Older Airflow gets the form's labels from the hook: the same as newer ones read in the metadata."""
+    behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+    assert FlokitHook.get_ui_field_behaviour() == {name.replace("-", "_"): item for name, item in behaviour.items()}
