@@ -1,0 +1,237 @@
+"""Operators: starting FloKit syncs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_flokit.arguments import flag, seconds
+from airflow_provider_flokit.errors import FlokitArgumentError, FlokitSyncAlreadyRunningError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from logging import Logger
+    from typing import NoReturn
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_flokit.hooks.flokit import FlokitHook
+    from airflow_provider_flokit.models import Integration, SyncReceipt
+    from airflow_provider_flokit.outcome import Outcome
+    from airflow_provider_flokit.watch import Watch
+
+_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+class FlokitTriggerSyncOperator(BaseOperator):
+    """
+    Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
+
+    The return value is the sync_id. The XCom ``receipt`` is a
+    :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON, with which a
+    :class:`~airflow_provider_flokit.sensors.flokit.FlokitIntegrationSensor` waits for this sync. The XCom
+    ``integration`` is the integration's last state, if this task waited.
+
+    If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null, and the first
+    success after this task began counts. FloKit has no way to cancel a sync, so killing the task does not stop it.
+
+    :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe`` (templated); or
+    :param integration_type: its type, e.g. ``stripe``, if exactly one integration has it (templated).
+    :param flokit_conn_id: Airflow connection of type ``flokit`` with a read-write key (templated).
+    :param wait_for_completion: Wait for the sync's outcome. Default False.
+    :param deferrable: Wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
+    :param poll_interval: Seconds between looks at the integration while waiting. Default 30.
+    :param timeout: Seconds the wait may take. Default 3600.
+    :param start_timeout: Seconds for which an error older than this sync is forgiven. Default 300.
+    :param skip_if_synced_within: If the integration is connected and its last success is not older than this, do not
+        sync; the task succeeds and the receipt says so. Default None: always sync.
+    :raises FlokitSyncFailedError: if it waited and the sync failed; a retry starts a new sync
+    :raises FlokitWaitTimeoutError: if it waited and the time ran out
+    """
+
+    template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
+    ui_color = "#d5f2e3"
+
+    def __init__(
+        self,
+        *,
+        integration_id: str | None = None,
+        integration_type: str | None = None,
+        flokit_conn_id: str = "flokit_default",
+        wait_for_completion: bool = False,
+        deferrable: bool = _DEFERRABLE,
+        poll_interval: float = 30.0,
+        timeout: float = 3600.0,
+        start_timeout: float = 300.0,
+        skip_if_synced_within: timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.integration_id = integration_id
+        self.integration_type = integration_type
+        self.flokit_conn_id = flokit_conn_id
+        self.wait_for_completion = flag(wait_for_completion, "wait_for_completion")
+        self.deferrable = flag(deferrable, "deferrable")
+        self.poll_interval = seconds(poll_interval, "poll_interval")
+        self.timeout = seconds(timeout, "timeout")
+        self.start_timeout = seconds(start_timeout, "start_timeout", zero=True)
+        if skip_if_synced_within is not None and not isinstance(skip_if_synced_within, timedelta):
+            raise FlokitArgumentError("skip_if_synced_within is no timedelta; give e.g. timedelta(hours=1).")
+        self.skip_if_synced_within = skip_if_synced_within
+        if (integration_id is None) == (integration_type is None):
+            raise FlokitArgumentError("Give exactly one of integration_id and integration_type.")
+
+    def execute(self, context: Context) -> str | None:
+        """Start the sync; wait for it or defer, if asked to."""
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        with FlokitHook(self.flokit_conn_id) as hook:
+            receipt = self._start(hook)
+            context["ti"].xcom_push(key="receipt", value=receipt.to_json())
+            if not self.wait_for_completion:
+                return receipt.sync_id
+            if receipt.skipped:
+                self._push_integration(context, receipt.baseline)
+                return None
+            if self.deferrable:
+                self._defer(receipt)
+            outcome = self._wait(hook, receipt)
+        return self._conclude(context, outcome, receipt)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
+        """
+        Go on after the trigger fired.
+
+        :param context: The task's context.
+        :param event: The trigger's event.
+        """
+        from airflow_provider_flokit.outcome import Outcome
+
+        outcome = Outcome.from_event(event)
+        return self._conclude(context, outcome, _receipt(event.get("receipt")))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
+
+        :param next_method: The method to call.
+        :param next_kwargs: Its arguments.
+        :param context: The task's context.
+        """
+        from airflow_provider_flokit.deferral import ended_by_airflow
+
+        if not ended_by_airflow(next_method, next_kwargs):
+            return super().resume_execution(next_method, next_kwargs, context)
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        ti = context["ti"]
+        receipt = _receipt(ti.xcom_pull(task_ids=self.task_id, key="receipt", map_indexes=ti.map_index))
+        with FlokitHook(self.flokit_conn_id) as hook:
+            outcome = self._watch(receipt).ask_at_the_end(hook, self.timeout)
+        return self._conclude(context, outcome, receipt)
+
+    def _start(self, hook: FlokitHook) -> SyncReceipt:
+        from airflow_provider_flokit.api import checked_id
+        from airflow_provider_flokit.arguments import one_text
+        from airflow_provider_flokit.decision import is_fresh
+        from airflow_provider_flokit.models import SyncReceipt
+
+        if self.integration_id is not None:
+            before = hook.read(integration_id=checked_id(self.integration_id))
+        else:
+            before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
+        (baseline,) = before.integrations.values()
+        within = self.skip_if_synced_within
+        if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
+            self.log.info(
+                "Not syncing %s (%s): last synced %s, which is within %s",
+                baseline.id,
+                shown(baseline.type),
+                baseline.last_synced_at,
+                within,
+            )
+            return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
+        self.log.info(
+            "Before the sync, %s (%s) is %s%s, last synced: %s",
+            baseline.id,
+            shown(baseline.type),
+            shown(baseline.status),
+            f" ({shown(baseline.error_message)})" if baseline.error_message else "",
+            baseline.last_synced_at or "never",
+        )
+        key = str(uuid.uuid4())
+        try:
+            sync_id, at = hook.start_sync(baseline.id, key)
+        except FlokitSyncAlreadyRunningError:
+            self.log.info("A sync of %s is running already (HTTP 409): attached to it", baseline.id)
+            return SyncReceipt(baseline.id, baseline, before.at, None, key)
+        self.log.info("Triggered sync %s of %s", shown(sync_id), baseline.id)
+        return SyncReceipt(baseline.id, baseline, at, sync_id, key)
+
+    def _watch(self, receipt: SyncReceipt) -> Watch:
+        from airflow_provider_flokit.wait import Wait
+        from airflow_provider_flokit.watch import Watch
+
+        wait = Wait.of(flokit_conn_id=self.flokit_conn_id, receipt=receipt, start_timeout=self.start_timeout)
+        return Watch(wait, cast("Logger", self.log))
+
+    def _wait(self, hook: FlokitHook, receipt: SyncReceipt) -> Outcome:
+        from airflow_provider_flokit.watch import HEARTBEAT
+
+        watch = self._watch(receipt)
+        started = time.monotonic()
+        heartbeat = HEARTBEAT
+        while (outcome := watch.ask(hook)) is None:
+            elapsed = time.monotonic() - started
+            if elapsed >= self.timeout:
+                return watch.ask_at_the_end(hook, self.timeout)
+            if elapsed >= heartbeat:
+                watch.heartbeat(elapsed)
+                heartbeat = elapsed + HEARTBEAT
+            time.sleep(min(watch.pause(self.poll_interval), self.timeout - elapsed))
+        return outcome
+
+    def _defer(self, receipt: SyncReceipt) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP
+        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+
+        self.log.info("Waiting in the triggerer, at most %g s", self.timeout)
+        self.defer(
+            trigger=FlokitIntegrationTrigger(
+                receipt=receipt.to_json(),
+                flokit_conn_id=self.flokit_conn_id,
+                poll_interval=self.poll_interval,
+                timeout=self.timeout,
+                deadline=time.time() + self.timeout,
+                start_timeout=self.start_timeout,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + BACKSTOP),
+        )
+
+    def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> str | None:
+        from airflow_provider_flokit.outcome import Ending
+
+        for integration in outcome.integrations:
+            self._push_integration(context, integration)
+        if outcome.ending is not Ending.READY:
+            raise outcome.exception()
+        self.log.info("%s has synced", receipt.integration_id)
+        return receipt.sync_id
+
+    @staticmethod
+    def _push_integration(context: Context, integration: Integration) -> None:
+        context["ti"].xcom_push(key="integration", value=integration.to_json())
+
+
+def _receipt(data: object) -> SyncReceipt:
+    from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
+
+    try:
+        return SyncReceipt.from_json(data)
+    except MalformedDataError as error:
+        raise FlokitArgumentError(f"The receipt of this task's sync cannot be read: {error}") from None

@@ -1,0 +1,250 @@
+"""Sensors: waiting until FloKit's integrations are ready."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_flokit.arguments import flag, seconds
+from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from logging import Logger
+    from typing import NoReturn
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_flokit.hooks.flokit import FlokitHook
+    from airflow_provider_flokit.outcome import Outcome
+    from airflow_provider_flokit.wait import Wait
+    from airflow_provider_flokit.watch import Watch
+
+_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+_CLOCK_GRAIN = 0.01
+"""Seconds by which the last poke comes after the deadline rather than before it."""
+
+
+class FlokitIntegrationSensor(BaseSensorOperator):
+    """
+    Wait until FloKit integrations are connected, or that very sync has succeeded; fail if one is in error.
+
+    The outcome, the exception and its message are the same whether the wait runs in the worker (``mode="poke"``),
+    rescheduled (``mode="reschedule"``) or deferred (``deferrable=True``). Deferred, all waits on one connection share
+    one request per interval. ``soft_fail`` and ``never_fail`` turn every failure and the timeout into a skip,
+    ``silent_fail`` logs failures of syncs and goes on waiting; ``exponential_backoff`` and ``max_wait`` stretch the
+    polls of a worker only.
+
+    The return value is the integration's state as JSON, or a list of them if a list was given.
+
+    :param integration_id: Id of the integration, or a list of ids that must all be ready (templated).
+    :param integration_type: Type of the integration, or a list of types; exactly one integration must have it
+        (templated).
+    :param receipt: XCom ``receipt`` of a :class:`~airflow_provider_flokit.operators.flokit.FlokitTriggerSyncOperator`,
+        or a list of receipts: wait for that sync and no other (templated).
+    :param synced_after: Datetime or ISO 8601 text: ``last_synced_at`` must be at or after it (templated).
+    :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough (templated).
+    :param deferrable: Wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
+    :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
+    :param fail_on_disconnected: False waits for a disconnected integration to come back; without a receipt only.
+        Default True.
+    :param kwargs: As every sensor has: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
+        ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
+    :raises FlokitSyncFailedError: if an integration is in error or disconnected
+    :raises AirflowSensorTimeout: if the time ran out
+    """
+
+    template_fields: Sequence[str] = (
+        "integration_id",
+        "integration_type",
+        "receipt",
+        "synced_after",
+        "flokit_conn_id",
+    )
+    ui_color = "#d9ecff"
+
+    def __init__(
+        self,
+        *,
+        integration_id: str | Sequence[str] | None = None,
+        integration_type: str | Sequence[str] | None = None,
+        receipt: Any = None,
+        synced_after: datetime | str | None = None,
+        flokit_conn_id: str = "flokit_default",
+        deferrable: bool = _DEFERRABLE,
+        start_timeout: float = 300.0,
+        fail_on_disconnected: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.integration_id = integration_id
+        self.integration_type = integration_type
+        self.receipt = receipt
+        self.synced_after = synced_after
+        self.flokit_conn_id = flokit_conn_id
+        self.deferrable = flag(deferrable, "deferrable")
+        self.start_timeout = seconds(start_timeout, "start_timeout", zero=True)
+        self.fail_on_disconnected = flag(fail_on_disconnected, "fail_on_disconnected")
+        if integration_id is not None and integration_type is not None:
+            raise FlokitArgumentError("Give integration_id or integration_type, not both.")
+        if integration_id is None and integration_type is None and receipt is None:
+            raise FlokitArgumentError("Say what to wait for: give integration_id, integration_type or receipt.")
+        # A template that renders to nothing must not silently drop a condition.
+        self._conditions = tuple(
+            name
+            for name in ("integration_id", "integration_type", "receipt", "synced_after")
+            if getattr(self, name) is not None
+        )
+        self._watch: Watch | None = None
+        self._hook: FlokitHook | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Wait, or defer."""
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        with self._ending():
+            watch = self._watch = self._new_watch()
+        if self.deferrable:
+            self._defer(watch.wait)
+        with self._ending(), FlokitHook(self.flokit_conn_id) as self._hook:
+            try:
+                return super().execute(context)
+            except AirflowSensorTimeout:
+                return self._last_look(watch)
+            except AirflowSkipException as skip:
+                # Airflow's own soft_fail and never_fail: raised from the failure, or from nothing at the timeout.
+                if skip.__cause__ is None:
+                    return self._last_look(watch)
+                if isinstance(skip.__cause__, FlokitError):
+                    raise skip.__cause__ from None
+                raise
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+        """
+        Look once.
+
+        :param context: The task's context.
+        :return: False to go on waiting, else the states
+        :raises FlokitSyncFailedError: if an integration is in error or disconnected
+        """
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        if self._watch is None:
+            self._watch = self._new_watch()
+        outcome = self._watch.ask(self._hook or FlokitHook(self.flokit_conn_id))
+        if outcome is None:
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(outcome, self._watch.wait))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - as execute
+        """
+        Go on after the trigger fired.
+
+        :param context: The task's context.
+        :param event: The trigger's event.
+        """
+        from airflow_provider_flokit.outcome import Outcome
+
+        with self._ending():
+            return self._conclude(Outcome.from_event(event), self._new_watch().wait)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
+
+        :param next_method: The method to call.
+        :param next_kwargs: Its arguments.
+        :param context: The task's context.
+        """
+        from airflow_provider_flokit.deferral import ended_by_airflow
+
+        if ended_by_airflow(next_method, next_kwargs):
+            with self._ending():
+                return self._last_look(self._new_watch())
+        if next_method == "execute_complete":
+            # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
+            return self.execute_complete(context, **(next_kwargs or {}))
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _new_watch(self) -> Watch:
+        from airflow_provider_flokit.wait import Wait
+        from airflow_provider_flokit.watch import Watch
+
+        for name in self._conditions:
+            if getattr(self, name) is None:
+                raise FlokitArgumentError(f"{name} rendered to None. Check its template or the XCom it comes from.")
+        wait = Wait.of(
+            flokit_conn_id=self.flokit_conn_id,
+            integration_id=self.integration_id,
+            integration_type=self.integration_type,
+            receipt=self.receipt,
+            synced_after=self.synced_after,
+            start_timeout=self.start_timeout,
+            fail_on_disconnected=self.fail_on_disconnected,
+            tolerate_failures=self.silent_fail,
+        )
+        return Watch(wait, cast("Logger", self.log))
+
+    def _last_look(self, watch: Watch) -> Any:
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        hook = self._hook or FlokitHook(self.flokit_conn_id)
+        return self._conclude(watch.ask_at_the_end(hook, self.timeout), watch.wait)
+
+    def _defer(self, wait: Wait) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP
+        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+
+        self.log.info("Waiting in the triggerer for %s, at most %g s", wait.subject, self.timeout)
+        self.defer(
+            trigger=FlokitIntegrationTrigger(
+                **wait.to_arguments(),
+                poll_interval=self.poke_interval,
+                timeout=self.timeout,
+                deadline=time.time() + self.timeout,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + BACKSTOP),
+        )
+
+    def _conclude(self, outcome: Outcome, wait: Wait) -> Any:
+        from airflow_provider_flokit.outcome import Ending
+
+        match outcome.ending:
+            case Ending.READY:
+                states = [integration.to_json() for integration in outcome.integrations]
+                return states[0] if wait.single else states
+            case Ending.TIMED_OUT:
+                raise AirflowSensorTimeout(outcome.message)
+            case Ending.FAILED:
+                raise outcome.exception()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Turn a failure into a skip where ``soft_fail`` or ``never_fail`` asks for it, in the same words."""
+        try:
+            yield
+        except (FlokitError, AirflowSensorTimeout) as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Stretch Airflow's interval to what FloKit asked for, and cut it at the deadline, so that it is met."""
+        interval = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        if self._watch is not None:
+            interval = self._watch.pause(interval)
+        return max(min(interval, self.timeout - run_duration()), 0.0) + _CLOCK_GRAIN

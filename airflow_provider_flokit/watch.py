@@ -1,0 +1,233 @@
+"""
+A wait in progress, the same in every mode.
+
+The worker's loop, a rescheduled sensor and the trigger feed snapshots of the workspace to a :class:`Watch`, which
+remembers what was seen, has each snapshot judged, and logs what changed.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_flokit import retry
+from airflow_provider_flokit.api import only_one
+from airflow_provider_flokit.decision import Readiness, Verdict, judge
+from airflow_provider_flokit.errors import (
+    FlokitAPIError,
+    FlokitDisconnectedError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitSyncFailedError,
+    shown,
+)
+from airflow_provider_flokit.models import Integration, IntegrationStatus
+from airflow_provider_flokit.outcome import Ending, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from logging import Logger
+
+    from airflow_provider_flokit.api import Snapshot
+    from airflow_provider_flokit.hooks.flokit import FlokitHook
+    from airflow_provider_flokit.wait import Wait
+
+HEARTBEAT: Final = 300.0
+"""Seconds between two log lines of a wait in which nothing changes."""
+
+
+class Watch:
+    """
+    A wait in progress: remembers what was seen, judges each snapshot, and logs what changed.
+
+    :param wait: What is waited for.
+    :param log: Where changes of status go.
+    """
+
+    def __init__(self, wait: Wait, log: Logger) -> None:
+        self.wait = wait
+        self.recheck_after: float | None = None
+        self._log = log
+        self._seen: tuple[Integration, ...] = ()
+        self._told: dict[str, tuple[str, str | None]] = {}
+        self._syncing_seen: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
+        self._trouble: FlokitAPIError | None = None
+        self._failures = 0
+
+    def look(self, snapshot: Snapshot) -> Outcome | None:
+        """
+        Judge a snapshot of the workspace.
+
+        :param snapshot: All integrations at one moment.
+        :return: the outcome if the wait is over, else None; :attr:`recheck_after` then says after how many seconds
+            the same snapshot may be judged differently
+        """
+        trouble, self._trouble = self._trouble, None
+        try:
+            self._seen = self._resolve(snapshot)
+        except FlokitAPIError as error:
+            self._trouble = trouble
+            self.trouble(error)
+            return None
+        except FlokitError as error:
+            return Outcome.of_error(error, self._seen)
+        verdicts = [self._judge(integration, snapshot.at) for integration in self._seen]
+        self.recheck_after = min((v.recheck_after for v in verdicts if v.recheck_after is not None), default=None)
+        for integration, verdict in zip(self._seen, verdicts, strict=True):
+            self._tell(integration, verdict)
+        pending = [(i, v) for i, v in zip(self._seen, verdicts, strict=True) if v.readiness is not Readiness.READY]
+        if not pending:
+            return Outcome(Ending.READY, self._seen)
+        if not any(v.readiness is Readiness.FAILED for _, v in pending):
+            return None
+        failure = self._failure(pending)
+        if self.wait.tolerate_failures:
+            self._log.error("%s", failure)
+            return None
+        return Outcome.of_error(failure, self._seen)
+
+    def ask(self, hook: FlokitHook, *, retries: int = 0) -> Outcome | None:
+        """
+        Look at the workspace through a hook and judge what it shows.
+
+        :param hook: How to ask FloKit.
+        :param retries: Attempts after the first if the API cannot be asked.
+        :return: the outcome if the wait is over, else None, also if the API could not be asked
+        """
+        try:
+            snapshot = hook.observe(self.wait.ids, retries=retries)
+        except FlokitAPIError as error:
+            self.trouble(error)
+            return None
+        except FlokitError as error:
+            return Outcome.of_error(error, self._seen)
+        return self.look(snapshot)
+
+    def ask_at_the_end(self, hook: FlokitHook, timeout: float) -> Outcome:
+        """
+        End a wait whose time is over: if the last attempt to ask failed, ask once more, with retries.
+
+        :param hook: How to ask FloKit.
+        :param timeout: Seconds the wait was given.
+        """
+        outcome = None
+        if self._trouble is not None or not self._seen:
+            outcome = self.ask(hook, retries=hook.retry_limit)
+        return outcome or self.timed_out(timeout)
+
+    def trouble(self, error: FlokitAPIError) -> None:
+        """
+        Note that the API could not be asked; the wait goes on.
+
+        :param error: Why.
+        """
+        if str(error) != str(self._trouble):
+            self._log.warning("%s The wait goes on.", error)
+        self._failures = self._failures + 1 if self._trouble else 1
+        self._trouble = error
+
+    def pause(self, interval: float) -> float:
+        """
+        Return the seconds until the next look makes sense.
+
+        :param interval: Seconds between looks that the user asked for.
+        """
+        if self._trouble is not None:
+            return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after))  # noqa: S311
+        return interval if self.recheck_after is None else min(interval, max(self.recheck_after, 1.0))
+
+    def heartbeat(self, elapsed: float) -> None:
+        """
+        Log that the wait goes on.
+
+        :param elapsed: Seconds since it began.
+        """
+        states = ", ".join(f"{i.id}: {shown(i.status)}" for i in self._seen) or "nothing seen yet"
+        self._log.info("Still waiting for %s after %.0f s (%s)", self.wait.subject, elapsed, shown(states))
+
+    def timed_out(self, timeout: float) -> Outcome:
+        """
+        End the wait because its time is over.
+
+        :param timeout: Seconds it was given.
+        """
+        states = "; ".join(_state(i) for i in self._seen)
+        last = f" Last seen: {shown(states)}." if states else ""
+        trouble = f" The last attempt to ask failed: {self._trouble}" if self._trouble else ""
+        message = (
+            f"{self.wait.subject} (connection {self.wait.conn_id!r}) not ready within {timeout:g} s.{last}{trouble} "
+            f"Look at the integration in FloKit, or give the wait more time with timeout."
+        )
+        return Outcome(Ending.TIMED_OUT, self._seen, message)
+
+    def _resolve(self, snapshot: Snapshot) -> tuple[Integration, ...]:
+        known = snapshot.integrations
+        for integration_id in self.wait.ids:
+            if integration_id in snapshot.unread:
+                raise snapshot.unread[integration_id]
+        if lost := [i for i in self.wait.ids if i not in known]:
+            there = shown(", ".join(f"{i.id} ({i.type})" for i in sorted(known.values(), key=lambda i: i.id)))
+            raise FlokitNotFoundError(
+                f"FloKit has no integration {shown(', '.join(lost))} (connection {self.wait.conn_id!r}, HTTP 404). "
+                f"The workspace has: {there or 'no integrations at all'}. Check the id and that the key belongs to its "
+                f"workspace."
+            )
+        ids = [known[i] for i in self.wait.ids]
+        return (*ids, *(only_one(name, known.values(), self.wait.conn_id) for name in self.wait.types))
+
+    def _judge(self, integration: Integration, at: datetime) -> Verdict:
+        receipt = self.wait.receipts.get(integration.id)
+        if integration.status == IntegrationStatus.SYNCING:
+            self._syncing_seen.add(integration.id)
+        return judge(
+            integration,
+            receipt.baseline if receipt else None,
+            synced_after=self.wait.synced_after,
+            syncing_seen=integration.id in self._syncing_seen,
+            since_trigger=(at - receipt.triggered_at).total_seconds() if receipt else 0.0,
+            start_timeout=self.wait.start_timeout,
+            fail_on_disconnected=self.wait.fail_on_disconnected,
+        )
+
+    def _tell(self, integration: Integration, verdict: Verdict) -> None:
+        state = (str(integration.status), verdict.reason)
+        if self._told.get(integration.id) == state:
+            return
+        self._told[integration.id] = state
+        log = self._log.info
+        status = (integration.id, str(integration.status))
+        if not isinstance(integration.status, IntegrationStatus) and status not in self._warned:
+            self._warned.add(status)
+            log = self._log.warning
+        log("%s %s (last synced: %s)", _name(integration), verdict.reason, _when(integration))
+
+    def _failure(self, pending: Iterable[tuple[Integration, Verdict]]) -> FlokitSyncFailedError:
+        reasons = []
+        kinds: set[type[FlokitSyncFailedError]] = set()
+        for integration, verdict in pending:
+            said = ""
+            if verdict.readiness is Readiness.FAILED:
+                said = f": {shown(integration.error_message)}" if integration.error_message else ""
+                gone = integration.status == IntegrationStatus.DISCONNECTED
+                kinds.add(FlokitDisconnectedError if gone else FlokitSyncFailedError)
+            reasons.append(f"{_name(integration)} {verdict.reason}{said}")
+        kind = kinds.pop() if len(kinds) == 1 else FlokitSyncFailedError
+        todo = "Connect it again" if kind is FlokitDisconnectedError else "Mend the cause"
+        return kind(
+            f"FloKit integration {'; '.join(reasons)} (connection {self.wait.conn_id!r}). {todo} in FloKit, then "
+            f"run the task again."
+        )
+
+
+def _name(integration: Integration) -> str:
+    return f"{shown(integration.id)} ({shown(integration.type)})"
+
+
+def _when(integration: Integration) -> str:
+    return "never" if integration.last_synced_at is None else integration.last_synced_at.isoformat()
+
+
+def _state(integration: Integration) -> str:
+    return f"{_name(integration)} is {shown(integration.status)}, last synced: {_when(integration)}"

@@ -1,0 +1,148 @@
+"""
+Runs one task in each mode of waiting, the way Airflow does, and says how it ended.
+
+* ``worker``: ``execute()`` in one process.
+* ``reschedule``: ``execute()`` anew for every poke, each on a fresh copy of the task, as each is a process of its own.
+* ``deferred``: ``execute()`` defers; the trigger is rebuilt from its serialised row and run in an event loop; the task
+  resumes, on a fresh copy, with the event as it comes out of the database.
+* ``abandoned``: as deferred, but no triggerer is alive, and Airflow itself ends the deferral when its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import importlib
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, TaskDeferred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.triggers.base import TriggerEvent
+
+WORKER, RESCHEDULE, DEFERRED, ABANDONED = "worker", "reschedule", "deferred", "abandoned"
+
+AIRFLOW_ENDS_A_DEFERRAL = {"error": "Trigger/execution timeout"}
+
+
+@dataclass
+class TaskInstance:
+    """What a task sees of its task instance."""
+
+    task: BaseOperator
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    first_reschedule: datetime | None = None
+    dag_id: str = "dag"
+    run_id: str = "run"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
+
+    @property
+    def task_id(self) -> str:
+        """Id of the task."""
+        return self.task.task_id
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Store an XCom, through JSON as Airflow does."""
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int = -1) -> Any:
+        """Read an XCom of this task."""
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:  # noqa: ARG002 - Airflow's signature
+        """Tell when the task was first rescheduled."""
+        return self.first_reschedule
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    How a task ended.
+
+    :param state: success, failed or skipped.
+    :param error: The exception's class.
+    :param message: Its message.
+    :param xcoms: All XComs, the return value among them.
+    """
+
+    state: str
+    error: str
+    message: str
+    xcoms: dict[str, Any]
+
+
+def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) -> End:
+    """
+    Run a task to its end.
+
+    :param make: Makes the task, with ``deferrable`` and ``mode`` set as the mode needs.
+    :param mode: One of the four.
+    :param monkeypatch: Needed for rescheduling on Airflow 2.
+    """
+    ti = TaskInstance(make())
+    context: Any = {"ti": ti, "task_instance": ti}
+    try:
+        if mode == RESCHEDULE:
+            value = _rescheduled(make, ti, context, monkeypatch)
+        else:
+            value = _resumed(make, ti, context, mode)
+    except AirflowSkipException as error:
+        return End("skipped", type(error).__name__, str(error), ti.xcoms)
+    except Exception as error:  # noqa: BLE001 - however it ended is the result
+        return End("failed", type(error).__name__, str(error), ti.xcoms)
+    if value is not None:
+        ti.xcom_push("return_value", value)
+    return End("success", "", "", ti.xcoms)
+
+
+def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, monkeypatch: Any) -> Any:
+    try:
+        base = importlib.import_module("airflow.sensors.base")
+        if hasattr(base, "_orig_start_date"):
+            # Airflow 2 asks its database; there is none here.
+            monkeypatch.setattr(base, "_orig_start_date", lambda **_: ti.first_reschedule)
+    except ImportError:
+        pass
+    started = datetime.now(tz=UTC)
+    while True:
+        ti.task = copy.copy(make())
+        try:
+            return ti.task.execute(context)
+        except AirflowRescheduleException as again:
+            ti.first_reschedule = ti.first_reschedule or started
+            time.sleep(max((again.reschedule_date - datetime.now(tz=UTC)).total_seconds(), 0))
+
+
+def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, mode: str) -> Any:
+    try:
+        return ti.task.execute(context)
+    except TaskDeferred as deferred:
+        if mode not in (DEFERRED, ABANDONED) or deferred.timeout is None:
+            raise AssertionError("the task deferred, but was not to, or without a timeout") from deferred
+        ti.task = make()
+        if mode == ABANDONED:
+            return ti.task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
+        path, arguments = deferred.trigger.serialize()
+        module, _, name = path.rpartition(".")
+        trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+        event = json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload))
+        return ti.task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+
+
+async def _first_event(trigger: Any) -> TriggerEvent:
+    events = trigger.run()
+    try:
+        return await anext(events)
+    finally:
+        await events.aclose()
+        await asyncio.sleep(0)
