@@ -1,0 +1,67 @@
+"""
+Load only what has really arrived.
+
+`sync_stripe` asks FloKit to sync one integration and waits until **that** sync has ended: not the one
+before it, and not one that failed. `load_warehouse` runs only then, so it never loads yesterday's data
+by accident. If the sync fails, the load is held back and the log of `sync_stripe` says why.
+
+While it waits, the task is *deferred*: it occupies no worker, however long the sync takes.
+
+**Needed:** the connection `flokit_default` with a read-write API key, and the id of an integration of
+yours in place of `int_01hx4j7stripe` (change the default of the parameter, or hand over another one when
+triggering the DAG).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+
+# Stands for your warehouse: an SQLite file.
+WAREHOUSE = os.environ.get("FLOKIT_DEMO_WAREHOUSE", str(Path(tempfile.gettempdir(), "flokit_warehouse.db")))
+
+with DAG(
+    dag_id="flokit_gate",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    params={"integration_id": "int_01hx4j7stripe"},
+    tags=["flokit", "example"],
+    doc_md=__doc__,
+):
+    sync = FlokitTriggerSyncOperator(
+        task_id="sync_stripe",
+        integration_id="{{ params.integration_id }}",
+        wait_for_completion=True,
+        deferrable=True,
+        poll_interval=2,  # seconds between looks at FloKit; the default of 30 suits real syncs
+        timeout=1800,  # seconds until the wait gives up
+    )
+
+    @task
+    def load_warehouse(integration: dict[str, Any]) -> int:
+        """Load what the sync brought in; run again for the same sync, it writes the same rows again."""
+        # Imported when the task runs, so that reading the DAG file stays quick.
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        stats = FlokitHook().get_integration(integration["id"]).to_json()["sync_stats"]
+        rows = [(integration["id"], integration["last_synced_at"], *metric) for metric in stats.items()]
+        with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
+            warehouse.execute(
+                "CREATE TABLE IF NOT EXISTS integration_metrics"
+                " (integration_id, synced_at, metric, value, PRIMARY KEY (integration_id, synced_at, metric))"
+            )
+            warehouse.executemany("INSERT OR REPLACE INTO integration_metrics VALUES (?, ?, ?, ?)", rows)
+        return len(rows)
+
+    # The final state of the integration, as the operator saw it when the sync had ended.
+    load_warehouse(sync.output["integration"])

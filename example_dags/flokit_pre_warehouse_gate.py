@@ -1,0 +1,60 @@
+"""
+Hold the nightly load back until every source has synced.
+
+FloKit syncs the integrations on its own schedule, and this DAG triggers nothing. `sources_ready` waits
+until all of them are `connected` **and** have synced since the end of the data interval, so that the
+load sees the whole day. If one of them is in error, the wait fails at once and names it with FloKit's
+own message.
+
+A read-only API key is enough. While it waits, the task is *deferred* and occupies no worker.
+
+**Needed:** the connection `flokit_default`, and ids of integrations of yours.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+
+# Stands for your warehouse: an SQLite file.
+WAREHOUSE = os.environ.get("FLOKIT_DEMO_WAREHOUSE", str(Path(tempfile.gettempdir(), "flokit_warehouse.db")))
+
+with DAG(
+    dag_id="flokit_pre_warehouse_gate",
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["flokit", "example"],
+    doc_md=__doc__,
+):
+    ready = FlokitIntegrationSensor(
+        task_id="sources_ready",
+        integration_id=["int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"],
+        synced_after="{{ data_interval_end }}",
+        deferrable=True,
+        poke_interval=60,  # seconds between looks at FloKit
+        timeout=8 * 3600,  # seconds: FloKit syncs a warehouse about every six hours
+    )
+
+    @task
+    def load_warehouse(integrations: list[dict[str, Any]]) -> int:
+        """Load all sources in one transaction; run again for the same syncs, it changes nothing."""
+        rows = [(each["id"], each["last_synced_at"], each["type"]) for each in integrations]
+        with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
+            warehouse.execute(
+                "CREATE TABLE IF NOT EXISTS loads"
+                " (integration_id, synced_at, type, PRIMARY KEY (integration_id, synced_at))"
+            )
+            warehouse.executemany("INSERT OR REPLACE INTO loads VALUES (?, ?, ?)", rows)
+        return len(rows)
+
+    load_warehouse(ready.output)

@@ -1,0 +1,1 @@
+"""What needs a real Airflow: schedulers, triggerers and workers as separate processes."""
