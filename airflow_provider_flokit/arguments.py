@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 _EMPTY: Final = frozenset({"", "None", "null", "[]"})
 
 
+CONDITIONS: Final = ("integration_id", "integration_type", "receipt", "synced_after")
+"""The parameters that say what to wait for. A template that renders to nothing must not silently drop one."""
+
+
+def conditions_of(waiting: object) -> tuple[str, ...]:
+    """
+    Return the names of the conditions that a sensor or trigger was given, before its templates are rendered.
+
+    :param waiting: A sensor or a trigger.
+    """
+    return tuple(name for name in CONDITIONS if getattr(waiting, name) is not None)
+
+
 def seconds(value: object, name: str, *, zero: bool = False) -> float:
     """
     Return a number of seconds.

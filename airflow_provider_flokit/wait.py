@@ -54,6 +54,7 @@ class Wait:
         start_timeout: float = 300.0,
         fail_on_disconnected: bool = True,
         tolerate_failures: bool = False,
+        required: Iterable[str] = (),
     ) -> Self:
         """
         Check and normalise what a user gave, after templates were rendered.
@@ -66,8 +67,18 @@ class Wait:
         :param start_timeout: See :class:`Wait`.
         :param fail_on_disconnected: See :class:`Wait`.
         :param tolerate_failures: See :class:`Wait`.
+        :param required: Names of the parameters that were given and so must not have rendered to None.
         :raises FlokitArgumentError: naming the parameter
         """
+        given = {
+            "integration_id": integration_id,
+            "integration_type": integration_type,
+            "receipt": receipt,
+            "synced_after": synced_after,
+        }
+        for name in required:
+            if given[name] is None:
+                raise FlokitArgumentError(f"{name} rendered to None. Check its template or the XCom it comes from.")
         if integration_id is not None and integration_type is not None:
             raise FlokitArgumentError("Give integration_id or integration_type, not both.")
         if integration_id is None and integration_type is None and receipt is None:

@@ -29,6 +29,26 @@ if TYPE_CHECKING:
 
 WORKER, RESCHEDULE, DEFERRED, ABANDONED = "worker", "reschedule", "deferred", "abandoned"
 
+
+class TaskStateStore:
+    """What Airflow 3.3 offers as ``context["task_state_store"]``; values pass through JSON there too."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Read a value."""
+        return json.loads(self.values[key]) if key in self.values else default
+
+    def set(self, key: str, value: Any) -> None:
+        """Write a value."""
+        self.values[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.values.pop(key, None)
+
+
 AIRFLOW_ENDS_A_DEFERRAL = {"error": "Trigger/execution timeout"}
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, run
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ SCENARIOS = {
         CONNECTED_AS_BEFORE, [FAILED, FAILED, SYNCING, DONE], "success", settings={"silent_fail": True}
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no scheduler here that a quick event could overtake."""
-    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.0)
 
 
 def start(flokit: Simulator, scenario: Scenario) -> dict[str, Any]:

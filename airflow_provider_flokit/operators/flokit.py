@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_flokit.arguments import flag, seconds
-from airflow_provider_flokit.errors import FlokitArgumentError, FlokitSyncAlreadyRunningError, shown
+from airflow_provider_flokit.errors import (
+    FlokitArgumentError,
+    FlokitError,
+    FlokitPermanentError,
+    FlokitSyncAlreadyRunningError,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.models import Integration, SyncReceipt
     from airflow_provider_flokit.outcome import Outcome
+    from airflow_provider_flokit.receipt_store import ReceiptStore
     from airflow_provider_flokit.watch import Watch
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -35,6 +43,10 @@ class FlokitTriggerSyncOperator(BaseOperator):
     :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON, with which a
     :class:`~airflow_provider_flokit.sensors.flokit.FlokitIntegrationSensor` waits for this sync. The XCom
     ``integration`` is the integration's last state, if this task waited.
+
+    From Airflow 3.3 a retry goes on with the sync of the try before it, also if that try's worker was lost: a sync that
+    is done is recognised, a running one waited for, a failed one started anew. Before 3.3 a retry attaches to a sync
+    that is running, and otherwise starts a new one.
 
     If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null, and the first
     success after this task began counts. FloKit has no way to cancel a sync, so killing the task does not stop it.
@@ -86,13 +98,22 @@ class FlokitTriggerSyncOperator(BaseOperator):
             raise FlokitArgumentError("Give exactly one of integration_id and integration_type.")
 
     def execute(self, context: Context) -> str | None:
-        """Start the sync; wait for it or defer, if asked to."""
+        """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
+        store = self._store(context)
         with FlokitHook(self.flokit_conn_id) as hook:
-            receipt = self._start(hook)
+            try:
+                receipt = self._resumed(hook, store) or self._started(hook, store, context)
+            except FlokitPermanentError:
+                store.forget()
+                raise
+            except FlokitError:
+                store.forget_if_last_try()
+                raise
             context["ti"].xcom_push(key="receipt", value=receipt.to_json())
             if not self.wait_for_completion:
+                store.forget()
                 return receipt.sync_id
             if receipt.skipped:
                 self._push_integration(context, receipt.baseline)
@@ -134,11 +155,29 @@ class FlokitTriggerSyncOperator(BaseOperator):
             outcome = self._watch(receipt).ask_at_the_end(hook, self.timeout)
         return self._conclude(context, outcome, receipt)
 
-    def _start(self, hook: FlokitHook) -> SyncReceipt:
+    def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
+        """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
+        kept = store.load()
+        if kept is None or not self._is_mine(kept.receipt.baseline):
+            return None
+        receipt = kept.receipt
+        if not kept.requested:
+            self.log.info("An earlier try ended while it requested a sync: requesting it again, with the same key")
+            return self._request(hook, store, receipt)
+        outcome = self._watch(receipt).ask(hook, retries=hook.retry_limit)
+        if outcome is not None and outcome.ending == "failed":
+            self.log.info("The sync of an earlier try has failed: starting a new one")
+            store.forget()
+            return None
+        self.log.info("Going on with the sync of an earlier try, %s", receipt.sync_id or "which was running already")
+        return receipt
+
+    def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
+        """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
         from airflow_provider_flokit.api import checked_id
         from airflow_provider_flokit.arguments import one_text
         from airflow_provider_flokit.decision import is_fresh
-        from airflow_provider_flokit.models import SyncReceipt
+        from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 
         if self.integration_id is not None:
             before = hook.read(integration_id=checked_id(self.integration_id))
@@ -163,14 +202,37 @@ class FlokitTriggerSyncOperator(BaseOperator):
             f" ({shown(baseline.error_message)})" if baseline.error_message else "",
             baseline.last_synced_at or "never",
         )
-        key = str(uuid.uuid4())
+        receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
+        if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
+            self.log.info("A sync is running, which an earlier try may have started: attached to it")
+            return receipt
+        store.keep(receipt, requested=False)
+        return self._request(hook, store, receipt)
+
+    def _request(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
         try:
-            sync_id, at = hook.start_sync(baseline.id, key)
+            sync_id, at = hook.start_sync(receipt.integration_id, str(receipt.idempotency_key))
         except FlokitSyncAlreadyRunningError:
-            self.log.info("A sync of %s is running already (HTTP 409): attached to it", baseline.id)
-            return SyncReceipt(baseline.id, baseline, before.at, None, key)
-        self.log.info("Triggered sync %s of %s", shown(sync_id), baseline.id)
-        return SyncReceipt(baseline.id, baseline, at, sync_id, key)
+            self.log.info("A sync of %s is running already (HTTP 409): attached to it", receipt.integration_id)
+        else:
+            self.log.info("Triggered sync %s of %s", shown(sync_id), receipt.integration_id)
+            receipt = replace(receipt, sync_id=sync_id, triggered_at=at)
+        store.keep(receipt, requested=True)
+        return receipt
+
+    def _is_mine(self, integration: Integration) -> bool:
+        """Tell whether this is the integration to sync; a cleared run may have rendered another one."""
+        return self.integration_id == integration.id or self.integration_type == integration.type
+
+    def _is_retry(self, context: Context) -> bool:
+        """Tell whether this is not the first try since the task was scheduled or cleared."""
+        ti = context["ti"]
+        return bool(ti.try_number > ti.max_tries - (self.retries or 0) + 1)
+
+    def _store(self, context: Context) -> ReceiptStore:
+        from airflow_provider_flokit.receipt_store import ReceiptStore
+
+        return ReceiptStore(context, cast("Logger", self.log))
 
     def _watch(self, receipt: SyncReceipt) -> Watch:
         from airflow_provider_flokit.wait import Wait
@@ -218,6 +280,10 @@ class FlokitTriggerSyncOperator(BaseOperator):
 
         for integration in outcome.integrations:
             self._push_integration(context, integration)
+        if outcome.ending is Ending.TIMED_OUT:
+            self._store(context).forget_if_last_try()
+        else:
+            self._store(context).forget()
         if outcome.ending is not Ending.READY:
             raise outcome.exception()
         self.log.info("%s has synced", receipt.integration_id)

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_flokit.arguments import flag, seconds
+from airflow_provider_flokit.arguments import conditions_of, flag, seconds
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
     :param fail_on_disconnected: False waits for a disconnected integration to come back; without a receipt only.
         Default True.
+    :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on
+        Airflow 3.3, and on 2.11 without templates. On other versions, for mapped sensors, and for values that the
+        triggerer cannot render (XComs, ``ti``, ``var``, ``conn``), a worker defers the sensor, with the same outcome.
+        Default False.
     :param kwargs: As every sensor has: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
     :raises FlokitSyncFailedError: if an integration is in error or disconnected
@@ -85,6 +89,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         deferrable: bool = _DEFERRABLE,
         start_timeout: float = 300.0,
         fail_on_disconnected: bool = True,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,12 +105,9 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             raise FlokitArgumentError("Give integration_id or integration_type, not both.")
         if integration_id is None and integration_type is None and receipt is None:
             raise FlokitArgumentError("Say what to wait for: give integration_id, integration_type or receipt.")
-        # A template that renders to nothing must not silently drop a condition.
-        self._conditions = tuple(
-            name
-            for name in ("integration_id", "integration_type", "receipt", "synced_after")
-            if getattr(self, name) is not None
-        )
+        self._conditions = conditions_of(self)
+        if flag(start_from_trigger, "start_from_trigger"):
+            self._start_from_trigger()
         self._watch: Watch | None = None
         self._hook: FlokitHook | None = None
 
@@ -177,13 +179,45 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             return self.execute_complete(context, **(next_kwargs or {}))
         return super().resume_execution(next_method, next_kwargs, context)
 
+    def _start_from_trigger(self) -> None:
+        """Have the scheduler start the trigger, if this Airflow can do so with these arguments."""
+        from airflow_provider_flokit.deferral import BACKSTOP, can_start_from_trigger
+
+        self.deferrable = True
+        arguments: dict[str, Any] = {
+            "integration_id": self.integration_id,
+            "integration_type": self.integration_type,
+            "receipt": self.receipt,
+            "synced_after": self.synced_after,
+            "flokit_conn_id": self.flokit_conn_id,
+        }
+        if isinstance(self.synced_after, datetime):
+            arguments["synced_after"] = self.synced_after.isoformat()
+        if not can_start_from_trigger(arguments):
+            return
+        from airflow.triggers.base import StartTriggerArgs
+
+        # On the instance, not the class: a mapped sensor would start with the defaults.
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger",
+            trigger_kwargs={
+                **arguments,
+                "poll_interval": self.poke_interval,
+                "timeout": self.timeout,
+                "start_timeout": self.start_timeout,
+                "fail_on_disconnected": self.fail_on_disconnected,
+                "tolerate_failures": self.silent_fail,
+            },
+            next_method="execute_complete",
+            next_kwargs=None,
+            timeout=timedelta(seconds=self.timeout + BACKSTOP),
+        )
+
     def _new_watch(self) -> Watch:
         from airflow_provider_flokit.wait import Wait
         from airflow_provider_flokit.watch import Watch
 
-        for name in self._conditions:
-            if getattr(self, name) is None:
-                raise FlokitArgumentError(f"{name} rendered to None. Check its template or the XCom it comes from.")
         wait = Wait.of(
             flokit_conn_id=self.flokit_conn_id,
             integration_id=self.integration_id,
@@ -193,6 +227,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             start_timeout=self.start_timeout,
             fail_on_disconnected=self.fail_on_disconnected,
             tolerate_failures=self.silent_fail,
+            required=self._conditions,
         )
         return Watch(wait, cast("Logger", self.log))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_flokit.arguments import conditions_of
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.outcome import Outcome
@@ -41,10 +42,11 @@ class FlokitIntegrationTrigger(BaseTrigger):
     :param tolerate_failures: Only log failures and go on waiting. Default False.
     """
 
-    SETTLE: ClassVar[float] = 2.0
+    SETTLE: ClassVar[float] = 5.0
     """
-    Seconds between the trigger's start and its event, at least. A task that resumes while the scheduler has not yet
-    heard that its worker deferred it can be taken for one that died.
+    Seconds between the start of a task's trigger and its event, at least. A task that resumes while a busy scheduler
+    has not yet heard that its worker deferred it is taken for one that died ("finished with state success, but the
+    task instance's state attribute is running") and failed.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         self.start_timeout = start_timeout
         self.fail_on_disconnected = fail_on_disconnected
         self.tolerate_failures = tolerate_failures
+        self._conditions = conditions_of(self)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table."""
@@ -101,7 +104,8 @@ class FlokitIntegrationTrigger(BaseTrigger):
             outcome = await self._wait(started)
         except FlokitError as error:
             outcome = Outcome.of_error(error)
-        await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
+        if self.task_instance is not None:
+            await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
         yield TriggerEvent({**outcome.to_event(), "receipt": self.receipt})  # type: ignore[no-untyped-call]
 
     async def _wait(self, started: float) -> Outcome:
@@ -114,6 +118,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
             start_timeout=self.start_timeout,
             fail_on_disconnected=self.fail_on_disconnected,
             tolerate_failures=self.tolerate_failures,
+            required=self._conditions,
         )
         watch = Watch(wait, cast("Logger", self.log))
         left = self.timeout if self.deadline is None else self.deadline - time.time()

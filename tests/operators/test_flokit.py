@@ -137,15 +137,15 @@ def test_a_rotated_key_is_read_anew_in_the_middle_of_a_wait(flokit: Simulator, m
     reads = iter([flokit.connection_uri(), flokit.connection_uri("fk_new")])
     monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", next(reads))
     task = FlokitTriggerSyncOperator(task_id="t", integration_id=STRIPE, wait_for_completion=True, poll_interval=0.05)
-    start = type(task)._start
+    start = type(task)._started
 
-    def start_then_rotate(self: Any, hook: Any) -> SyncReceipt:
-        receipt = start(self, hook)
+    def start_then_rotate(self: Any, *given: Any) -> SyncReceipt:
+        receipt: SyncReceipt = start(self, *given)
         flokit.rotate_key("fk_new")
         monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", next(reads))
         return receipt
 
-    monkeypatch.setattr(FlokitTriggerSyncOperator, "_start", start_then_rotate)
+    monkeypatch.setattr(FlokitTriggerSyncOperator, "_started", start_then_rotate)
     assert run(lambda: task, WORKER).state == "success"
     assert [r.status for r in flokit.requests].count(401) == 1
 

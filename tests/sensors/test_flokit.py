@@ -14,7 +14,6 @@ from airflow_provider_flokit.errors import FlokitArgumentError
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault, Sync
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from tests.modes import DEFERRED, WORKER, End, run
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ MODES = pytest.mark.parametrize("mode", [WORKER, DEFERRED])
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.0)
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.01)
 
 

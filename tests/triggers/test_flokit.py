@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+import types
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
 STRIPE = "int_01hx4j7stripe"
-
-
-@pytest.fixture(autouse=True)
-def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.0)
 
 
 async def fire(trigger: FlokitIntegrationTrigger) -> dict[str, Any]:
@@ -112,8 +108,11 @@ def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     """A task that resumes too early could be taken for one that died."""
     monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.25)
     flokit.add_integration(STRIPE)
+    trigger = FlokitIntegrationTrigger(integration_id=STRIPE)
+    # The triggerer says which task a trigger is for.
+    trigger.task_instance = types.SimpleNamespace(task_id="wait", task=None)
     started = time.monotonic()
-    asyncio.run(fire(FlokitIntegrationTrigger(integration_id=STRIPE)))
+    asyncio.run(fire(trigger))
     assert time.monotonic() - started >= 0.25
 
 

@@ -1,0 +1,86 @@
+"""
+Keeps the receipt of a sync across the tries of one task.
+
+Airflow 3.3 and later have a task state store that survives retries and lost workers; below 3.3 there is none, nothing
+is kept, and a retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared, so
+each entry names the series of tries it belongs to: clearing a task begins a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from airflow.providers.common.compat.sdk import Context
+
+_KEY: Final = "flokit_receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """
+    What an earlier try left behind.
+
+    :param receipt: Its receipt.
+    :param requested: Whether FloKit's answer to the request is known. If not, the try may have ended before or after
+        the request.
+    """
+
+    receipt: SyncReceipt
+    requested: bool
+
+
+class ReceiptStore:
+    """
+    The receipt in a task's state store.
+
+    :param context: The task's context.
+    :param log: The task's log.
+    """
+
+    def __init__(self, context: Context, log: Logger) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._ti = context["ti"]
+        self._log = log
+
+    @property
+    def available(self) -> bool:
+        """Whether this Airflow keeps anything across tries."""
+        return self._store is not None
+
+    def load(self) -> KeptReceipt | None:
+        """Return what an earlier try of the same series left behind."""
+        data = self._store.get(_KEY) if self.available else None
+        if not isinstance(data, dict) or data.get("series") != self._ti.max_tries:
+            return None
+        try:
+            return KeptReceipt(SyncReceipt.from_json(data.get("receipt")), requested=data.get("requested") is True)
+        except MalformedDataError as error:
+            self._log.warning("The receipt of an earlier try cannot be read (%s): starting anew", error)
+            return None
+
+    def keep(self, receipt: SyncReceipt, *, requested: bool) -> None:
+        """
+        Keep a receipt for the next try.
+
+        :param receipt: Before the request without a ``sync_id``, then with it.
+        :param requested: Whether FloKit has answered the request.
+        """
+        if self.available:
+            entry = {"receipt": receipt.to_json(), "requested": requested, "series": self._ti.max_tries}
+            self._store.set(_KEY, entry)
+
+    def forget(self) -> None:
+        """Forget the receipt: the outcome is known."""
+        if self.available:
+            self._store.delete(_KEY)
+
+    def forget_if_last_try(self) -> None:
+        """Forget the receipt if no try is left that could use it."""
+        if self.available and self._ti.try_number > self._ti.max_tries:
+            self.forget()

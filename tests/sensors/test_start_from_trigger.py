@@ -1,0 +1,83 @@
+"""Starting the wait without a worker: where it is done, where not, and that the trigger gets everything."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+
+if TYPE_CHECKING:
+    from airflow_provider_flokit.simulator import Simulator
+
+STRIPE = "int_01hx4j7stripe"
+PLAIN = AIRFLOW_V_3_3_PLUS or not AIRFLOW_V_3_0_PLUS
+TEMPLATES = AIRFLOW_V_3_3_PLUS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        ({"integration_id": STRIPE}, PLAIN),
+        ({"integration_id": [STRIPE, "int_b"]}, PLAIN),
+        ({"integration_id": STRIPE, "synced_after": datetime(2024, 3, 15, tzinfo=UTC)}, PLAIN),
+        ({"integration_id": STRIPE, "synced_after": "{{ data_interval_end }}"}, TEMPLATES),
+        ({"integration_id": ["{{ params.name }}"]}, TEMPLATES),
+        ({"integration_id": "{{ ti.xcom_pull('x') }}"}, False),
+        ({"integration_id": "{{ var.value.name }}"}, False),
+        ({"integration_id": STRIPE, "flokit_conn_id": "{{ conn.x.login }}"}, False),
+    ],
+)
+def test_it_starts_in_the_triggerer_where_that_can_render_its_arguments(
+    arguments: dict[str, Any], started: bool
+) -> None:
+    """Elsewhere the worker defers, so deferrable is always on."""
+    sensor = FlokitIntegrationSensor(task_id="wait", start_from_trigger=True, **arguments)
+    assert sensor.start_from_trigger is started
+    assert (sensor.start_trigger_args is not None) is started
+    assert sensor.deferrable is True
+
+
+def test_an_xcom_argument_is_left_to_a_worker() -> None:
+    """The triggerer would get it unresolved."""
+    with DAG("d", schedule=None):
+        sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+        sensor = FlokitIntegrationSensor(task_id="wait", receipt=sync.output["receipt"], start_from_trigger=True)
+    assert sensor.start_from_trigger is False
+
+
+def test_nothing_is_set_on_the_class() -> None:
+    """A mapped sensor would otherwise start with default arguments."""
+    FlokitIntegrationSensor(task_id="wait", integration_id=STRIPE, start_from_trigger=True)
+    assert FlokitIntegrationSensor.start_trigger_args is None
+    assert FlokitIntegrationSensor.start_from_trigger is False
+
+
+@pytest.mark.skipif(not PLAIN, reason="Airflow 3.0 to 3.2 ignore start_from_trigger")
+def test_the_trigger_started_by_the_scheduler_waits_as_the_deferred_one(flokit: Simulator) -> None:
+    """Same arguments, same event, same result; and a worker that runs it nevertheless defers."""
+    flokit.add_integration(STRIPE)
+    sensor = FlokitIntegrationSensor(
+        task_id="wait", integration_id=[STRIPE], start_from_trigger=True, poke_interval=7, timeout=11, silent_fail=True
+    )
+    args = sensor.start_trigger_args
+    module, _, name = args.trigger_cls.rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**args.trigger_kwargs)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    of_the_worker = deferred.value.trigger.serialize()[1] | {"deadline": None}
+    assert trigger.serialize()[1] == of_the_worker
+    assert deferred.value.timeout == args.timeout
+
+    async def event() -> Any:
+        return (await anext(trigger.run())).payload
+
+    (state,) = getattr(sensor, args.next_method)({}, event=asyncio.run(event()))
+    assert state["id"] == STRIPE
