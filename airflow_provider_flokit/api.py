@@ -12,7 +12,7 @@ import json
 import random
 import uuid
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -27,6 +27,7 @@ from airflow_provider_flokit.errors import (
     FlokitAuthenticationError,
     FlokitError,
     FlokitNotFoundError,
+    FlokitPermanentError,
     FlokitPermissionError,
     FlokitRateLimitError,
     FlokitRequestError,
@@ -106,6 +107,19 @@ class Answer:
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """
+    An integration that is there but could not be read.
+
+    :param error: Why; a :class:`FlokitAPIError` may pass.
+    :param type: Its type if that is known.
+    """
+
+    error: FlokitAPIError | FlokitPermanentError
+    type: str | None = None
+
+
 class TransportError(Exception):
     """Raised by a performer when no answer came; the message says why, without any secret."""
 
@@ -122,13 +136,13 @@ class Snapshot:
     :param at: Server time.
     :param integrations: By id.
     :param missing: Ids that were asked for and do not exist.
-    :param unread: Ids that were asked for, are not in the list, and could not be read singly, with the reason.
+    :param unread: Ids whose entry in the list is malformed, or that are not in it and could not be read singly.
     """
 
     at: datetime
     integrations: Mapping[str, Integration]
     missing: frozenset[str] = frozenset()
-    unread: Mapping[str, FlokitError] = field(default_factory=dict)
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
     def covers(self, ids: Iterable[str]) -> bool:
         """
@@ -137,6 +151,38 @@ class Snapshot:
         :param ids: Integration ids.
         """
         return all(i in self.integrations or i in self.missing or i in self.unread for i in ids)
+
+    def only_one(self, integration_type: str, conn_id: str) -> Integration:
+        """
+        Return the one integration of a type.
+
+        :param integration_type: E.g. ``stripe``.
+        :param conn_id: The connection, for the message.
+        :raises FlokitNotFoundError: if there is none, listing what there is
+        :raises FlokitAmbiguousTypeError: if there are several, listing their ids
+        :raises FlokitResponseError: if that cannot be told because an entry is malformed
+        """
+        found = sorted(i.id for i in self.integrations.values() if i.type == integration_type)
+        for unread in self.unread.values():
+            if unread.type == integration_type or (unread.type is None and len(found) != 1):
+                raise unread.error
+        if len(found) == 1:
+            return self.integrations[found[0]]
+        if found:
+            raise FlokitAmbiguousTypeError(
+                f"{len(found)} FloKit integrations have the type {shown(integration_type)!r} (connection {conn_id!r}): "
+                f"{shown(', '.join(found))}. Say which one with integration_id."
+            )
+        raise FlokitNotFoundError(
+            f"No FloKit integration has the type {shown(integration_type)!r} (connection {conn_id!r}). The workspace "
+            f"has: {self.overview}."
+        )
+
+    @property
+    def overview(self) -> str:
+        """All integrations with their types, for messages."""
+        known = sorted(self.integrations.values(), key=lambda i: i.id)
+        return shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
 
 
 T = TypeVar("T")
@@ -155,8 +201,8 @@ class FlokitAPI:
 
     def list_integrations(self) -> Call[list[Integration]]:
         """List all integrations of the workspace."""
-        _, integrations = yield from self._list(self.connection.retry_limit)
-        return integrations
+        snapshot = yield from self._list(self.connection.retry_limit, parse=_parse_list_strictly)
+        return list(snapshot.integrations.values())
 
     def get_integration(self, integration_id: str) -> Call[Integration]:
         """Read one integration, with its ``sync_stats``."""
@@ -165,14 +211,12 @@ class FlokitAPI:
 
     def read(self, integration_id: str) -> Call[Snapshot]:
         """Read one integration and the server's time."""
-        answer, integration = yield from self._get(integration_id, self.connection.retry_limit)
-        return Snapshot(answer.server_time, {integration_id: integration})
+        return (yield from self._get(integration_id, self.connection.retry_limit))
 
     def find(self, integration_type: str) -> Call[tuple[Snapshot, Integration]]:
         """Find the one integration of a type, and the server's time."""
-        answer, integrations = yield from self._list(self.connection.retry_limit)
-        snapshot = Snapshot(answer.server_time, {i.id: i for i in integrations})
-        return snapshot, only_one(integration_type, integrations, self.connection.conn_id)
+        snapshot = yield from self._list(self.connection.retry_limit, parse=_parse_list_strictly)
+        return snapshot, snapshot.only_one(integration_type, self.connection.conn_id)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None) -> Call[tuple[str, datetime]]:
         """
@@ -187,7 +231,7 @@ class FlokitAPI:
         )
         return sync_id, answer.server_time
 
-    def observe(self, ids: Collection[str], *, retries: int = 0) -> Call[Snapshot]:
+    def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Call[Snapshot]:
         """
         Take one look at the workspace, as a wait does again and again.
 
@@ -196,44 +240,87 @@ class FlokitAPI:
 
         :param ids: Ids that have to be in the snapshot if they exist.
         :param retries: Attempts after the first if the API cannot be asked.
+        :param patience: Seconds that the pauses between attempts may take in all; None for no limit.
         """
         try:
-            return (yield from self._observe(ids, retries))
+            return (yield from self._observe(ids, retries, patience))
         except FlokitAuthenticationError:
             renewed: FlokitConnection = yield Reload()
             if renewed.api_key == self.connection.api_key and renewed.base_url == self.connection.base_url:
                 raise
             self.connection = renewed
-            return (yield from self._observe(ids, retries))
+            return (yield from self._observe(ids, retries, patience))
 
-    def _observe(self, ids: Collection[str], retries: int) -> Call[Snapshot]:
-        answer, listed = yield from self._list(retries)
-        integrations = {i.id: i for i in listed}
-        missing = set()
-        unread: dict[str, FlokitError] = {}
+    def read_unlisted(self, integration_id: str, retries: int = 0, patience: float | None = None) -> Call[Snapshot]:
+        """
+        Read an integration that the list does not hold: the snapshot tells what it is, that it is missing, or why not.
+
+        :param integration_id: Its id.
+        :param retries: Attempts after the first if the API cannot be asked.
+        :param patience: See :meth:`observe`.
+        """
+        try:
+            return (yield from self._read_singly(integration_id, retries, patience))
+        except FlokitAuthenticationError as error:
+            # The list was readable a moment ago: the key was rotated in between, and the next look will tell.
+            unread = Unread(FlokitAPIError(str(error)))
+            return Snapshot(datetime.now(tz=UTC), {}, unread={integration_id: unread})
+
+    def _read_singly(self, integration_id: str, retries: int, patience: float | None) -> Call[Snapshot]:
+        now = datetime.now(tz=UTC)
+        try:
+            return (yield from self._get(integration_id, retries, patience))
+        except FlokitNotFoundError:
+            return Snapshot(now, {}, frozenset({integration_id}))
+        except FlokitAuthenticationError:
+            raise
+        except (FlokitAPIError, FlokitPermanentError) as error:
+            return Snapshot(now, {}, unread={integration_id: Unread(error)})
+
+    def _observe(self, ids: Collection[str], retries: int, patience: float | None) -> Call[Snapshot]:
+        snapshot = yield from self._list(retries, patience)
         for integration_id in ids:
-            if integration_id in integrations:
-                continue
-            try:
-                _, integrations[integration_id] = yield from self._get(integration_id, retries)
-            except FlokitNotFoundError:
-                missing.add(integration_id)
-            except FlokitAuthenticationError:
-                raise
-            except FlokitError as error:
-                unread[integration_id] = error
-        return Snapshot(answer.server_time, integrations, frozenset(missing), unread)
+            if not snapshot.covers((integration_id,)):
+                single = yield from self._read_singly(integration_id, retries, patience)
+                snapshot = replace(
+                    snapshot,
+                    integrations={**snapshot.integrations, **single.integrations},
+                    missing=snapshot.missing | single.missing,
+                    unread={**snapshot.unread, **single.unread},
+                )
+        return snapshot
 
-    def _list(self, retries: int) -> Call[tuple[Answer, list[Integration]]]:
-        return (yield from self._call(Send("GET", LIST_PATH), "listing the integrations", _parse_list, retries))
+    def _list(
+        self, retries: int, patience: float | None = None, parse: Callable[[Any], _Parsed] | None = None
+    ) -> Call[Snapshot]:
+        request, doing = Send("GET", LIST_PATH), "listing the integrations"
+        answer, (integrations, malformed) = yield from self._call(
+            request, doing, parse or _parse_list, retries, patience
+        )
+        unread = {
+            name: Unread(self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind)
+            for name, (problem, kind) in malformed.items()
+        }
+        return Snapshot(answer.server_time, {i.id: self._clean(i) for i in integrations}, unread=unread)
 
-    def _get(self, integration_id: str, retries: int) -> Call[tuple[Answer, Integration]]:
+    def _get(self, integration_id: str, retries: int, patience: float | None = None) -> Call[Snapshot]:
         def parse(data: Any) -> Integration:
             return _parse_single(data, integration_id)
 
-        return (yield from self._call(Send("GET", _path(integration_id)), f"reading {integration_id}", parse, retries))
+        request, doing = Send("GET", _path(integration_id)), f"reading {integration_id}"
+        answer, integration = yield from self._call(request, doing, parse, retries, patience)
+        return Snapshot(answer.server_time, {integration_id: self._clean(integration)})
 
-    def _call(self, request: Send, doing: str, parse: Callable[[Any], T], retries: int) -> Call[tuple[Answer, T]]:
+    def _clean(self, integration: Integration) -> Integration:
+        """Take secrets out of the one free text that goes on into messages, XComs and trigger rows."""
+        message = integration.error_message
+        if message is None or (cleaned := self.connection.redact(message)) == message:
+            return integration
+        return replace(integration, error_message=cleaned)
+
+    def _call(
+        self, request: Send, doing: str, parse: Callable[[Any], T], retries: int, patience: float | None = None
+    ) -> Call[tuple[Answer, T]]:
         """Send a request until it is answered usably, fails for good, or has no retries left."""
         failures = 0
         while True:
@@ -242,11 +329,13 @@ class FlokitAPI:
                 return answer, self._read(answer, doing, parse)
             except FlokitAPIError as error:
                 failures += 1
-                if failures > retries:
-                    raise
-                if (error.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
+                if failures > retries or (error.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                     raise
                 pause = Pause(retry.delay(failures, random.random(), error.retry_after), str(error))  # noqa: S311
+                if patience is not None:
+                    patience -= pause.seconds
+                    if patience < 0:
+                        raise
             yield pause
 
     def _send(self, request: Send, doing: str) -> Call[Answer]:
@@ -303,13 +392,13 @@ class FlokitAPI:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:
             detail = str(error) if isinstance(error, MalformedDataError) else "the body is not JSON"
-            raise FlokitResponseError(
-                self._message(
-                    doing,
-                    f"HTTP {answer.status}, but not the documented answer: {detail}",
-                    "Check that the connection's API URL (host) is FloKit's API",
-                )
-            ) from None
+            raise self._malformed(answer, doing, detail) from None
+
+    def _malformed(self, answer: Answer, doing: str, detail: str) -> FlokitResponseError:
+        what = f"HTTP {answer.status}, but not the documented answer: {detail}"
+        return FlokitResponseError(
+            self._message(doing, what, "Check that the connection's API URL (host) is FloKit's API")
+        )
 
     def _error(self, answer: Answer, doing: str) -> FlokitError:
         status = answer.status
@@ -390,45 +479,40 @@ def checked_header(value: object) -> str:
     return value
 
 
-def only_one(integration_type: str, integrations: Iterable[Integration], conn_id: str) -> Integration:
-    """
-    Return the one integration of a type.
-
-    :param integration_type: E.g. ``stripe``.
-    :param integrations: All integrations of the workspace.
-    :param conn_id: The connection, for the message.
-    :raises FlokitNotFoundError: if there is none, listing what there is
-    :raises FlokitAmbiguousTypeError: if there are several, listing their ids
-    """
-    known = sorted(integrations, key=lambda i: i.id)
-    found = [i for i in known if i.type == integration_type]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = shown(", ".join(i.id for i in found))
-        raise FlokitAmbiguousTypeError(
-            f"{len(found)} FloKit integrations have the type {integration_type!r} (connection {conn_id!r}): {ids}. "
-            f"Say which one with integration_id."
-        )
-    there = shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
-    raise FlokitNotFoundError(
-        f"No FloKit integration has the type {shown(integration_type)!r} (connection {conn_id!r}). The workspace has: "
-        f"{there}."
-    )
-
-
 def _path(integration_id: str) -> str:
     return f"{LIST_PATH}/{quote(checked_id(integration_id), safe='')}"
 
 
-def _parse_list(data: Any) -> list[Integration]:
+_Parsed = tuple[list[Integration], dict[str, tuple[str, str | None]]]
+"""The integrations, and by id what is wrong with malformed entries, and their type."""
+
+
+def _parse_list(data: Any) -> _Parsed:
+    """Read a list for a wait: a malformed entry harms no other wait than one for it."""
     entries = data.get("integrations") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise MalformedDataError("'integrations' is missing or not a list")
-    integrations = [Integration.from_json(entry) for entry in entries]
-    if len({i.id for i in integrations}) != len(integrations):
+    integrations: list[Integration] = []
+    malformed: dict[str, tuple[str, str | None]] = {}
+    for entry in entries:
+        try:
+            integrations.append(Integration.from_json(entry))
+        except MalformedDataError as error:
+            name, kind = (entry.get("id"), entry.get("type")) if isinstance(entry, dict) else (None, None)
+            if not isinstance(name, str) or not name or name in malformed:
+                raise
+            malformed[name] = (str(error), kind if isinstance(kind, str) else None)
+    if len({i.id for i in integrations} | malformed.keys()) != len(integrations) + len(malformed):
         raise MalformedDataError("'integrations' holds an id twice")
-    return integrations
+    return integrations, malformed
+
+
+def _parse_list_strictly(data: Any) -> _Parsed:
+    """Read a list for a caller who wants all of it."""
+    integrations, malformed = _parse_list(data)
+    for name, (problem, _) in malformed.items():
+        raise MalformedDataError(f"integration {shown(name)}: {problem}")
+    return integrations, malformed
 
 
 def _parse_single(data: Any, integration_id: str) -> Integration:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
 BACKSTOP: Final = 120.0
 """
@@ -31,6 +33,20 @@ def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bo
     :param next_kwargs: As Airflow passes it to ``resume_execution``.
     """
     return next_method == "__fail__" and "timeout" in str((next_kwargs or {}).get("error", "")).lower()
+
+
+def raise_if_execution_timeout(execution_timeout: timedelta | None, timeout: float) -> None:
+    """
+    Tell a deferral that Airflow 2.11 ended for ``execution_timeout`` from one that outlived the wait's own timeout.
+
+    There the shorter of both ends a deferral; from Airflow 3 on ``execution_timeout`` counts in workers only.
+
+    :param execution_timeout: The task's.
+    :param timeout: Seconds the wait was given.
+    :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
+    """
+    if execution_timeout is not None and execution_timeout.total_seconds() < timeout:
+        raise AirflowTaskTimeout(f"The task's execution_timeout of {execution_timeout} is over.")
 
 
 def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:

@@ -111,7 +111,7 @@ class FlokitDisconnectedError(FlokitSyncFailedError):
 
 
 class FlokitWaitTimeoutError(FlokitError):
-    """An operator's wait ran out of time before the sync was done. A retry goes on waiting."""
+    """An operator's wait ran out of time. From Airflow 3.3 a retry waits on for the same sync."""
 
 
 def shown(text: object) -> str:

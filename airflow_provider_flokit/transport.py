@@ -8,6 +8,7 @@ settings to mean the same: proxies, certificates, the timeout of a whole request
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import ssl
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a decompressed answer; a larger one is refused. A workspace of 10,000 integrations needs about 2 MiB."""
+
+_KEEPALIVE: Final = 300.0
+"""Seconds that an idle connection is kept for the next poll."""
 
 _CHUNK: Final = 64 * 1024
 _CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -118,17 +122,16 @@ class AiohttpTransport:
 
         :param connection: The settings.
         """
-        import aiohttp
-
+        # Importing aiohttp and reading the CA bundle take 100 ms and more: not on the event loop.
+        aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
         proxy = proxy_for(connection)
         tls: ssl.SSLContext | bool = connection.verify is not False
         if tls and connection.base_url.startswith("https:"):
-            # Reading the CA bundle takes tens of milliseconds: not on the event loop.
             tls = await asyncio.to_thread(ssl_context, connection)
         session = aiohttp.ClientSession(
             headers=_headers(connection),
             timeout=aiohttp.ClientTimeout(total=connection.timeout),
-            connector=aiohttp.TCPConnector(ssl=tls),
+            connector=aiohttp.TCPConnector(ssl=tls, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )

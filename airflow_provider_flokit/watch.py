@@ -8,10 +8,11 @@ remembers what was seen, has each snapshot judged, and logs what changed.
 from __future__ import annotations
 
 import random
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit import retry
-from airflow_provider_flokit.api import only_one
 from airflow_provider_flokit.decision import Readiness, Verdict, judge
 from airflow_provider_flokit.errors import (
     FlokitAPIError,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.wait import Wait
 
+GRACE: Final = 30.0
+"""Seconds past its deadline in which a wait may still get the answer that a failing API owes it."""
+
 HEARTBEAT: Final = 300.0
 """Seconds between two log lines of a wait in which nothing changes."""
 
@@ -43,11 +47,15 @@ class Watch:
 
     :param wait: What is waited for.
     :param log: Where changes of status go.
+    :param elapsed: Seconds that the wait has lasted already.
     """
 
-    def __init__(self, wait: Wait, log: Logger) -> None:
+    def __init__(self, wait: Wait, log: Logger, elapsed: float = 0.0) -> None:
         self.wait = wait
         self.recheck_after: float | None = None
+        now = time.monotonic()
+        self._begun = now - elapsed
+        self.next_heartbeat = now + HEARTBEAT
         self._log = log
         self._seen: tuple[Integration, ...] = ()
         self._told: dict[str, tuple[str, str | None]] = {}
@@ -56,14 +64,18 @@ class Watch:
         self._trouble: FlokitAPIError | None = None
         self._failures = 0
 
-    def look(self, snapshot: Snapshot) -> Outcome | None:
+    def look(self, snapshot: Snapshot, *, stale: bool = False) -> Outcome | None:
         """
         Judge a snapshot of the workspace.
 
         :param snapshot: All integrations at one moment.
+        :param stale: Whether that moment may be before the baseline of a receipt. Then only a success counts, as
+            ``last_synced_at`` never goes back; an error or ``syncing`` may be older than the sync waited for.
         :return: the outcome if the wait is over, else None; :attr:`recheck_after` then says after how many seconds
             the same snapshot may be judged differently
         """
+        if stale and self.wait.receipts:
+            return self._ready(snapshot)
         trouble, self._trouble = self._trouble, None
         try:
             self._seen = self._resolve(snapshot)
@@ -72,7 +84,8 @@ class Watch:
             self.trouble(error)
             return None
         except FlokitError as error:
-            return Outcome.of_error(error, self._seen)
+            return self.failed(error)
+        self._syncing_seen.update(i.id for i in self._seen if i.status == IntegrationStatus.SYNCING)
         verdicts = [self._judge(integration, snapshot.at) for integration in self._seen]
         self.recheck_after = min((v.recheck_after for v in verdicts if v.recheck_after is not None), default=None)
         for integration, verdict in zip(self._seen, verdicts, strict=True):
@@ -88,21 +101,31 @@ class Watch:
             return None
         return Outcome.of_error(failure, self._seen)
 
-    def ask(self, hook: FlokitHook, *, retries: int = 0) -> Outcome | None:
+    def failed(self, error: FlokitError) -> Outcome:
+        """
+        End the wait with an error.
+
+        :param error: Why it cannot go on.
+        """
+        outcome = Outcome.of_error(error, self._seen)
+        return replace(outcome, message=f"Waiting for {self.wait.subject} failed. {error}")
+
+    def ask(self, hook: FlokitHook, *, retries: int = 0, patience: float | None = None) -> Outcome | None:
         """
         Look at the workspace through a hook and judge what it shows.
 
         :param hook: How to ask FloKit.
         :param retries: Attempts after the first if the API cannot be asked.
+        :param patience: Seconds that the pauses between attempts may take in all.
         :return: the outcome if the wait is over, else None, also if the API could not be asked
         """
         try:
-            snapshot = hook.observe(self.wait.ids, retries=retries)
+            snapshot = hook.observe(self.wait.ids, retries=retries, patience=patience)
         except FlokitAPIError as error:
             self.trouble(error)
             return None
         except FlokitError as error:
-            return Outcome.of_error(error, self._seen)
+            return self.failed(error)
         return self.look(snapshot)
 
     def ask_at_the_end(self, hook: FlokitHook, timeout: float) -> Outcome:
@@ -114,7 +137,7 @@ class Watch:
         """
         outcome = None
         if self._trouble is not None or not self._seen:
-            outcome = self.ask(hook, retries=hook.retry_limit)
+            outcome = self.ask(hook, retries=hook.retry_limit, patience=GRACE)
         return outcome or self.timed_out(timeout)
 
     def trouble(self, error: FlokitAPIError) -> None:
@@ -138,14 +161,14 @@ class Watch:
             return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after))  # noqa: S311
         return interval if self.recheck_after is None else min(interval, max(self.recheck_after, 1.0))
 
-    def heartbeat(self, elapsed: float) -> None:
-        """
-        Log that the wait goes on.
-
-        :param elapsed: Seconds since it began.
-        """
-        states = ", ".join(f"{i.id}: {shown(i.status)}" for i in self._seen) or "nothing seen yet"
-        self._log.info("Still waiting for %s after %.0f s (%s)", self.wait.subject, elapsed, shown(states))
+    def heartbeat_if_due(self) -> None:
+        """Log now and then that the wait goes on."""
+        now = time.monotonic()
+        if now >= self.next_heartbeat:
+            self.next_heartbeat = now + HEARTBEAT
+            states = ", ".join(f"{i.id}: {shown(i.status)}" for i in self._seen) or "nothing seen yet"
+            elapsed = now - self._begun
+            self._log.info("Still waiting for %s after %.0f s (%s)", self.wait.subject, elapsed, shown(states))
 
     def timed_out(self, timeout: float) -> Outcome:
         """
@@ -153,34 +176,41 @@ class Watch:
 
         :param timeout: Seconds it was given.
         """
-        states = "; ".join(_state(i) for i in self._seen)
-        last = f" Last seen: {shown(states)}." if states else ""
-        trouble = f" The last attempt to ask failed: {self._trouble}" if self._trouble else ""
+        why = ""
+        if self._trouble is not None:
+            why = f"The last attempt to ask failed: {self._trouble} "
+        elif self._seen:
+            why = f"Last seen: {shown('; '.join(map(_state, self._seen)))}. "
         message = (
-            f"{self.wait.subject} (connection {self.wait.conn_id!r}) not ready within {timeout:g} s.{last}{trouble} "
+            f"{self.wait.subject} (connection {self.wait.conn_id!r}) not ready within {timeout:g} s. {why}"
             f"Look at the integration in FloKit, or give the wait more time with timeout."
         )
         return Outcome(Ending.TIMED_OUT, self._seen, message)
 
+    def _ready(self, snapshot: Snapshot) -> Outcome | None:
+        """Tell whether all are ready, remembering and logging nothing."""
+        try:
+            seen = self._resolve(snapshot)
+        except FlokitError:
+            return None
+        ready = all(self._judge(i, snapshot.at).readiness is Readiness.READY for i in seen)
+        return Outcome(Ending.READY, seen) if ready else None
+
     def _resolve(self, snapshot: Snapshot) -> tuple[Integration, ...]:
-        known = snapshot.integrations
         for integration_id in self.wait.ids:
             if integration_id in snapshot.unread:
-                raise snapshot.unread[integration_id]
+                raise snapshot.unread[integration_id].error
+        known = snapshot.integrations
         if lost := [i for i in self.wait.ids if i not in known]:
-            there = shown(", ".join(f"{i.id} ({i.type})" for i in sorted(known.values(), key=lambda i: i.id)))
             raise FlokitNotFoundError(
                 f"FloKit has no integration {shown(', '.join(lost))} (connection {self.wait.conn_id!r}, HTTP 404). "
-                f"The workspace has: {there or 'no integrations at all'}. Check the id and that the key belongs to its "
-                f"workspace."
+                f"The workspace has: {snapshot.overview}. Check the id and that the key belongs to its workspace."
             )
         ids = [known[i] for i in self.wait.ids]
-        return (*ids, *(only_one(name, known.values(), self.wait.conn_id) for name in self.wait.types))
+        return (*ids, *(snapshot.only_one(name, self.wait.conn_id) for name in self.wait.types))
 
     def _judge(self, integration: Integration, at: datetime) -> Verdict:
         receipt = self.wait.receipts.get(integration.id)
-        if integration.status == IntegrationStatus.SYNCING:
-            self._syncing_seen.add(integration.id)
         return judge(
             integration,
             receipt.baseline if receipt else None,

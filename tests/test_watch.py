@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import airflow.providers.common.compat.sdk as airflow_sdk
 import pytest
 
-from airflow_provider_flokit.api import Snapshot
+from airflow_provider_flokit.api import Snapshot, Unread
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitAPIError,
@@ -318,9 +320,9 @@ def test_removed_in_the_middle_of_a_wait(watch: Callable[..., Watch]) -> None:
 def test_id_that_could_not_be_read(watch: Callable[..., Watch], log: Log) -> None:
     """If the API could not be asked about one, the wait goes on; if it may not be read at all, it ends."""
     found = watch(integration_id=["int_1", "int_2"])
-    assert found.look(snapshot(one(), unread={"int_2": FlokitServerError("HTTP 500.")})) is None
+    assert found.look(snapshot(one(), unread={"int_2": Unread(FlokitServerError("HTTP 500."))})) is None
     assert log.lines == ["WARNING HTTP 500. The wait goes on."]
-    outcome = found.look(snapshot(one(), unread={"int_2": FlokitPermissionError("HTTP 403.")}))
+    outcome = found.look(snapshot(one(), unread={"int_2": Unread(FlokitPermissionError("HTTP 403."))}))
     assert type(failure(outcome)) is FlokitPermissionError
 
 
@@ -343,7 +345,7 @@ def test_repeated_trouble_with_one_id_is_told_once(watch: Callable[..., Watch], 
     """That one id cannot be read is logged once, not with every look."""
     found = watch()
     for _ in range(3):
-        assert found.look(snapshot(unread={"int_1": FlokitServerError("HTTP 500.")})) is None
+        assert found.look(snapshot(unread={"int_1": Unread(FlokitServerError("HTTP 500."))})) is None
     assert len(log.lines) == 1
 
 
@@ -401,18 +403,26 @@ def test_never_synced_is_told(watch: Callable[..., Watch], log: Log) -> None:
     assert log.lines == ["INFO int_1 (stripe) is syncing (last synced: never)"]
 
 
-def test_heartbeat(watch: Callable[..., Watch], log: Log) -> None:
-    """The heartbeat tells how long the wait has lasted and what was seen last."""
+def test_heartbeat(watch: Callable[..., Watch], log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat tells now and then how long the wait has lasted and what was seen last."""
+    now = time.monotonic()
+    monkeypatch.setattr("airflow_provider_flokit.watch.time", SimpleNamespace(monotonic=lambda: now))
     found = watch()
-    found.heartbeat(300.4)
+    found.heartbeat_if_due()
+    assert log.lines == []
+    now += 300.4
+    found.heartbeat_if_due()
+    found.heartbeat_if_due()
     found.look(snapshot(one(status="syncing")))
-    found.heartbeat(600.0)
+    now += 300
+    found.heartbeat_if_due()
     assert log.lines[0] == "INFO Still waiting for FloKit integration int_1 after 300 s (nothing seen yet)"
     assert log.lines[-1] == "INFO Still waiting for FloKit integration int_1 after 600 s (int_1: syncing)"
+    assert len(log.lines) == 3
 
 
 def test_timed_out(watch: Callable[..., Watch]) -> None:
-    """A wait that runs out of time tells what was seen last, what went wrong last, and what to do."""
+    """A wait that runs out of time tells what went wrong last, or what was seen last, and what to do."""
     found = watch()
     assert found.timed_out(60.0) == Outcome(
         Ending.TIMED_OUT,
@@ -424,10 +434,11 @@ def test_timed_out(watch: Callable[..., Watch]) -> None:
     found.trouble(FlokitAPIError("HTTP 500."))
     outcome = found.timed_out(0.5)
     assert outcome.integrations == (one(status="syncing"),)
+    assert ("not ready within 0.5 s. The last attempt to ask failed: HTTP 500. Look at") in outcome.message
+    found.look(snapshot(one(status="syncing")))
     assert (
-        "not ready within 0.5 s. Last seen: int_1 (stripe) is syncing, last synced: 2024-03-15T12:00:00+00:00. "
-        "The last attempt to ask failed: HTTP 500."
-    ) in outcome.message
+        "not ready within 0.5 s. Last seen: int_1 (stripe) is syncing, last synced: 2024-03-15T12:00:00+00:00. Look at"
+    ) in found.timed_out(0.5).message
     assert type(outcome.exception()) is FlokitWaitTimeoutError
 
 
@@ -436,7 +447,8 @@ def test_texts_from_outside_stay_on_their_line(watch: Callable[..., Watch], log:
     nasty = one(status="sync\ning\x1b", kind="x\ny", message="z" * 10_000)
     found = watch()
     found.look(snapshot(nasty))
-    found.heartbeat(1.0)
+    found.next_heartbeat = 0.0
+    found.heartbeat_if_due()
     error = failure(found.look(snapshot(one(status="error", message="line\n" * 5000))))
     for text in (*log.lines, found.timed_out(1.0).message, str(error)):
         assert "\n" not in text

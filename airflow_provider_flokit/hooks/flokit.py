@@ -113,7 +113,7 @@ class FlokitHook(BaseHook):
             to do about it)``
         """
         try:
-            return True, _summary(self._run(lambda api: api.observe((), retries=0)).integrations.values())
+            return True, _summary(self.observe(()).integrations.values())
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
             return False, _test_failure(error)
 
@@ -140,7 +140,7 @@ class FlokitHook(BaseHook):
         snapshot, integration = self._run(lambda api: api.find(str(integration_type)))
         return Snapshot(snapshot.at, {integration.id: integration})
 
-    def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
+    def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Snapshot:
         """
         Take one look at the workspace, as a wait does again and again.
 
@@ -148,8 +148,9 @@ class FlokitHook(BaseHook):
 
         :param ids: Ids that the snapshot has to hold, or to call missing.
         :param retries: Attempts after the first.
+        :param patience: Seconds that the pauses between attempts may take in all; None for no limit.
         """
-        return self._run(lambda api: api.observe(ids, retries=retries))
+        return self._run(lambda api: api.observe(ids, retries=retries, patience=patience))
 
     @property
     def retry_limit(self) -> int:
@@ -257,6 +258,7 @@ class FlokitAsyncHook(BaseHook):
         self._connection: FlokitConnection | None = None
         self._transport: AiohttpTransport | None = None
         self._entered = False
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -293,9 +295,18 @@ class FlokitAsyncHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
             return False, _test_failure(error)
 
-    async def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
+    async def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._run(lambda api: api.observe(ids, retries=retries))
+        return await self._run(lambda api: api.observe(ids, retries=retries, patience=patience))
+
+    async def read_unlisted(self, integration_id: str) -> Snapshot:
+        """
+        Read an integration that the list does not hold.
+
+        :param integration_id: Its id.
+        :return: a snapshot that tells what it is, that it is missing, or why it could not be read
+        """
+        return await self._run(lambda api: api.read_unlisted(integration_id))
 
     async def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:
         call = start(FlokitAPI(await self._settings()))
@@ -318,11 +329,7 @@ class FlokitAsyncHook(BaseHook):
     async def _perform(self, step: Send | Pause | Reload) -> Any:
         match step:
             case Send():
-                if self._transport is None:
-                    from airflow_provider_flokit.transport import AiohttpTransport
-
-                    self._transport = await AiohttpTransport.open(await self._settings())
-                return await self._transport.send(step)
+                return await (await self._open()).send(step)
             case Pause(seconds, reason):
                 self.log.warning("%s Trying again in %.1f s.", reason, seconds)
                 await asyncio.sleep(seconds)
@@ -331,6 +338,14 @@ class FlokitAsyncHook(BaseHook):
                 await self._close()
                 self._connection = None
                 return await self._settings()
+
+    async def _open(self) -> AiohttpTransport:
+        async with self._opening:
+            if self._transport is None:
+                from airflow_provider_flokit.transport import AiohttpTransport
+
+                self._transport = await AiohttpTransport.open(await self._settings())
+            return self._transport
 
     async def _settings(self) -> FlokitConnection:
         if self._connection is None:

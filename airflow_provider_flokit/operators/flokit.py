@@ -96,6 +96,8 @@ class FlokitTriggerSyncOperator(BaseOperator):
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
             raise FlokitArgumentError("Give exactly one of integration_id and integration_type.")
+        # What a template renders to does not change which of the two was given.
+        self._by_id = integration_id is not None
 
     def execute(self, context: Context) -> str | None:
         """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
@@ -143,10 +145,11 @@ class FlokitTriggerSyncOperator(BaseOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow
+        from airflow_provider_flokit.deferral import ended_by_airflow, raise_if_execution_timeout
 
         if not ended_by_airflow(next_method, next_kwargs):
             return super().resume_execution(next_method, next_kwargs, context)
+        raise_if_execution_timeout(self.execution_timeout, self.timeout)
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         ti = context["ti"]
@@ -179,7 +182,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
         from airflow_provider_flokit.decision import is_fresh
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 
-        if self.integration_id is not None:
+        if self._by_id:
             before = hook.read(integration_id=checked_id(self.integration_id))
         else:
             before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
@@ -242,18 +245,13 @@ class FlokitTriggerSyncOperator(BaseOperator):
         return Watch(wait, cast("Logger", self.log))
 
     def _wait(self, hook: FlokitHook, receipt: SyncReceipt) -> Outcome:
-        from airflow_provider_flokit.watch import HEARTBEAT
-
         watch = self._watch(receipt)
         started = time.monotonic()
-        heartbeat = HEARTBEAT
         while (outcome := watch.ask(hook)) is None:
             elapsed = time.monotonic() - started
             if elapsed >= self.timeout:
                 return watch.ask_at_the_end(hook, self.timeout)
-            if elapsed >= heartbeat:
-                watch.heartbeat(elapsed)
-                heartbeat = elapsed + HEARTBEAT
+            watch.heartbeat_if_due()
             time.sleep(min(watch.pause(self.poll_interval), self.timeout - elapsed))
         return outcome
 

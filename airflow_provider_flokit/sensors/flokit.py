@@ -145,6 +145,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         if self._watch is None:
             self._watch = self._new_watch()
         outcome = self._watch.ask(self._hook or FlokitHook(self.flokit_conn_id))
+        self._watch.heartbeat_if_due()
         if outcome is None:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(outcome, self._watch.wait))
@@ -169,9 +170,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow
+        from airflow_provider_flokit.deferral import ended_by_airflow, raise_if_execution_timeout
 
         if ended_by_airflow(next_method, next_kwargs):
+            raise_if_execution_timeout(self.execution_timeout, self.timeout)
             with self._ending():
                 return self._last_look(self._new_watch())
         if next_method == "execute_complete":

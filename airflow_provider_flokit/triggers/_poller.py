@@ -12,6 +12,7 @@ import contextvars
 import logging
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 from weakref import WeakKeyDictionary
 
@@ -24,15 +25,26 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_provider_flokit.api import Snapshot
-    from airflow_provider_flokit.models import Integration
 
 log = logging.getLogger(__name__)
 
 FRESH: Final = 1.0
 """Seconds for which an answer serves a new waiter at once."""
 
+HURRY: Final = 5.0
+"""
+Seconds at least between a poll and one that comes before its time, for a waiter whose deadline has come; or the
+interval, if that is shorter. It bounds what many different deadlines cost.
+"""
+
+ZERO_INTERVAL: Final = 1.0
+"""Seconds between polls for who asked for none."""
+
 _BATCH: Final = 100
 """Waiters woken before the event loop gets to run something else."""
+
+_SINGLE_READS: Final = 4
+"""Single reads under way at once, for ids that the list does not hold."""
 
 
 class Waiter:
@@ -45,12 +57,14 @@ class Waiter:
     :param interval: Seconds between polls that it asks for.
     """
 
-    __slots__ = ("_future", "_inbox", "_poller", "ids", "interval", "types")
+    __slots__ = ("_future", "_inbox", "_poller", "ids", "interval", "joined_at", "stale", "types")
 
     def __init__(self, poller: Poller, ids: tuple[str, ...], types: tuple[str, ...], interval: float) -> None:
         self.ids = ids
         self.types = types
         self.interval = interval
+        self.joined_at = 0.0
+        self.stale = False
         self._poller = poller
         self._inbox: Snapshot | FlokitError | None = None
         self._future: asyncio.Future[None] | None = None
@@ -76,7 +90,8 @@ class Waiter:
         Wait for news of this wait's integrations.
 
         :param timeout: Seconds to wait at most.
-        :return: a snapshot; the error that ended the poll for good; None if there was no news in time
+        :return: a snapshot (:attr:`stale` then says whether it was asked for before this wait joined); the error that
+            ended the poll for good; None if there was no news in time
         """
         if self._inbox is None:
             loop = asyncio.get_running_loop()
@@ -92,25 +107,24 @@ class Waiter:
 
     async def refreshed(self, timeout: float) -> Snapshot | FlokitError | None:  # noqa: ASYNC109 - as above
         """
-        Get the present state even if nothing changed; a new poll serves all that ask at the same time.
+        Get the present state even if nothing changed; a poll before its time serves all that ask for one.
 
-        :param timeout: Seconds to wait at most.
+        :param timeout: Seconds to wait at most; failures of the API are sat out that long.
         :return: as :meth:`next`
         """
-        self._poller.refresh(self)
+        if not self._poller.refresh(self, timeout):
+            return None
         return await self.next(timeout)
 
-    def deliver(self, news: Snapshot | FlokitError) -> None:
+    def deliver(self, news: Snapshot | FlokitError, *, stale: bool = False) -> None:
         """
         Take news and wake up.
 
         :param news: A snapshot, or the error that ended the poll for good.
+        :param stale: Whether the snapshot was asked for before this wait joined.
         """
+        self.stale = stale
         self._inbox = news
-        self._wake()
-
-    def give_up(self) -> None:
-        """Wake up without news: the poll that was asked for failed."""
         self._wake()
 
     def _wake(self) -> None:
@@ -137,16 +151,17 @@ class Poller:
         self._by_id: dict[str, dict[Waiter, None]] = {}
         self._by_type: dict[str, dict[Waiter, None]] = {}
         self._unserved: dict[Waiter, None] = {}
-        self._refreshing: dict[Waiter, None] = {}
         self._intervals: Counter[float] = Counter()
         self._snapshot: Snapshot | None = None
+        self._asked_at = 0.0  # when the present or last poll began
+        self._snapshot_asked_at = 0.0  # when the poll that brought the snapshot began
         self._answered_at = 0.0
-        self._started_at = 0.0
-        self._backoff = 0.0
+        self._not_before = 0.0  # no poll until then: backoff, or FloKit asked for it
         self._failures = 0
         self._hurried = False
         self._nudge = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._single_reads: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
@@ -169,7 +184,7 @@ class Poller:
         :param types: Integration types that matter to it.
         :param interval: Seconds between polls; the shortest one of all waiters counts.
         """
-        return Waiter(self, tuple(ids), tuple(types), interval)
+        return Waiter(self, tuple(ids), tuple(types), interval if interval > 0 else ZERO_INTERVAL)
 
     def add(self, waiter: Waiter) -> None:
         """
@@ -177,6 +192,7 @@ class Poller:
 
         :param waiter: Served at once if an answer is fresh, else by the next.
         """
+        waiter.joined_at = self._loop.time()
         for name in waiter.ids:
             self._by_id.setdefault(name, {})[waiter] = None
         for name in waiter.types:
@@ -184,12 +200,14 @@ class Poller:
         shortest = min(self._intervals, default=None)
         self._intervals[waiter.interval] += 1
         if self._task is None:
+            self._asked_at = waiter.joined_at
             # In a clean context: inherited, the log of every wait would go to the log of this one's task.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
-        self._serve_or_queue(waiter)
-        if shortest is not None and waiter.interval < shortest:
+        elif shortest is not None and waiter.interval < shortest:
             self._nudge.set()
+        self._unserved[waiter] = None
+        self._serve_if_fresh(waiter)
 
     def remove(self, waiter: Waiter) -> None:
         """
@@ -204,46 +222,54 @@ class Poller:
                 if not waiters:
                     index.pop(name, None)
         self._unserved.pop(waiter, None)
-        self._refreshing.pop(waiter, None)
         self._intervals[waiter.interval] -= 1
-        self._intervals += Counter()
+        if self._intervals[waiter.interval] <= 0:
+            del self._intervals[waiter.interval]
         if not self._intervals:
             self._forget()
-            if self._task is not None:
-                self._task.cancel()
+            for task in (self._task, self._single_reads):
+                if task is not None:
+                    task.cancel()
 
-    def refresh(self, waiter: Waiter) -> None:
+    def refresh(self, waiter: Waiter, patience: float) -> bool:
         """
-        Serve a waiter with the present state; polls anew unless the last answer is fresh or FloKit asked to wait.
+        Serve a waiter with the present state, by a poll before its time if need be; backoff is never cut short.
 
         :param waiter: One that joined.
+        :param patience: Seconds that it will wait.
+        :return: False if no poll can come within its patience
         """
-        if self._serve_or_queue(waiter):
-            return
-        if self.trouble is not None and self.trouble.retry_after:
-            waiter.give_up()
-            return
-        self._refreshing[waiter] = None
+        self._unserved[waiter] = None
+        if self._serve_if_fresh(waiter):
+            return True
+        if self._not_before - self._loop.time() > patience:
+            return False
         self._hurried = True
         self._nudge.set()
+        return True
 
-    def _serve_or_queue(self, waiter: Waiter) -> bool:
+    def _serve_if_fresh(self, waiter: Waiter) -> bool:
         snapshot = self._snapshot
-        fresh = self._loop.time() - self._answered_at < FRESH
-        if snapshot is not None and fresh and snapshot.covers(waiter.ids):
-            waiter.deliver(snapshot)
-            return True
-        self._unserved[waiter] = None
-        return False
+        if snapshot is None or self._loop.time() - self._answered_at >= FRESH or not snapshot.covers(waiter.ids):
+            return False
+        self._serve(waiter, snapshot)
+        return True
+
+    def _serve(self, waiter: Waiter, snapshot: Snapshot) -> None:
+        """Hand a snapshot to a waiter; if it was asked for before the waiter joined, the next one will be too."""
+        stale = self._snapshot_asked_at < waiter.joined_at
+        if not stale:
+            self._unserved.pop(waiter, None)
+        waiter.deliver(snapshot, stale=stale)
 
     async def _run(self) -> None:
         async with FlokitAsyncHook(self.conn_id) as hook:
             while True:
                 self._nudge.clear()
                 self._hurried = False
-                self._started_at = self._loop.time()
+                self._asked_at = self._loop.time()
                 try:
-                    snapshot = await hook.observe(tuple(self._by_id))
+                    snapshot = await hook.observe(())
                 except FlokitAPIError as error:
                     self._failed(error)
                 except FlokitError as error:
@@ -256,12 +282,15 @@ class Poller:
                     )
                 else:
                     await self._publish(snapshot)
+                    self._read_singly(hook, snapshot)
                 await self._sleep()
 
     async def _sleep(self) -> None:
-        while not self._hurried:
-            interval = self._backoff or min(self._intervals, default=0.0)
-            left = self._started_at + interval - self._loop.time()
+        while True:
+            interval = min(self._intervals, default=0.0)
+            if self._hurried:
+                interval = min(interval, HURRY)
+            left = max(self._asked_at + interval, self._not_before) - self._loop.time()
             if left <= 0:
                 return
             self._nudge.clear()
@@ -274,58 +303,78 @@ class Poller:
     def _failed(self, error: FlokitAPIError) -> None:
         self._failures += 1
         pause = retry.delay(self._failures, random.random(), error.retry_after)  # noqa: S311 - jitter
-        self._backoff = self._loop.time() - self._started_at + pause
+        self._not_before = self._loop.time() + pause
+        # The backoff is the pace now, not the interval.
+        self._hurried = True
         if self.trouble is None or str(self.trouble) != str(error):
             log.warning("%s Trying again in %.1f s.", error, pause)
         self.trouble = error
-        self._give_up_refreshing()
-
-    def _give_up_refreshing(self) -> None:
-        refreshing, self._refreshing = self._refreshing, {}
-        self._hurried = False
-        for waiter in refreshing:
-            waiter.give_up()
 
     async def _publish(self, snapshot: Snapshot) -> None:
         if self.trouble is not None:
             log.info("FloKit (connection %r) answers again", self.conn_id)
-        self.trouble, self._failures, self._backoff = None, 0, 0.0
+        self.trouble, self._failures = None, 0
         before, self._snapshot = self._snapshot, snapshot
-        self._answered_at = self._loop.time()
-        concerned: dict[Waiter, None] = {}
+        self._answered_at, self._snapshot_asked_at = self._loop.time(), self._asked_at
+        self._hurried = False
+        concerned: dict[Waiter, None] = dict.fromkeys(w for w in self._unserved if snapshot.covers(w.ids))
         if before is not None:
             for integration_id, kinds in _changes(before, snapshot):
                 concerned.update(self._by_id.get(integration_id, {}))
                 for kind in kinds:
                     concerned.update(self._by_type.get(kind, {}))
-        unserved, self._unserved = self._unserved, {}
-        for waiter in unserved:
-            if snapshot.covers(waiter.ids):
-                concerned[waiter] = None
-                self._refreshing.pop(waiter, None)
-            else:
-                self._unserved[waiter] = None
-        self._give_up_refreshing()
-        await self._deliver(concerned, snapshot)
+        await self._deliver([w for w in concerned if snapshot.covers(w.ids)], snapshot)
 
-    async def _end(self, error: FlokitError) -> None:
-        self._forget()
-        await self._deliver(self._everyone(), error)
-
-    def _everyone(self) -> dict[Waiter, None]:
-        everyone: dict[Waiter, None] = {}
-        for waiters in (*self._by_id.values(), *self._by_type.values()):
-            everyone.update(waiters)
-        return everyone
-
-    async def _deliver(self, waiters: dict[Waiter, None], news: Snapshot | FlokitError) -> None:
+    async def _deliver(self, waiters: Iterable[Waiter], snapshot: Snapshot) -> None:
         for count, waiter in enumerate(waiters, 1):
-            waiter.deliver(news)
+            self._serve(waiter, snapshot)
             if count % _BATCH == 0:
                 await asyncio.sleep(0)
 
+    def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
+        """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
+        ids = [name for name in self._by_id if not listed.covers((name,))]
+        if ids and (self._single_reads is None or self._single_reads.done()):
+            reads = self._add_single_reads(hook, listed, ids)
+            self._single_reads = self._loop.create_task(reads, context=contextvars.Context())
+
+    async def _add_single_reads(self, hook: FlokitAsyncHook, listed: Snapshot, ids: list[str]) -> None:
+        turns = asyncio.Semaphore(_SINGLE_READS)
+
+        async def read(name: str) -> Snapshot:
+            async with turns:
+                return await hook.read_unlisted(name)
+
+        found = await asyncio.gather(*map(read, ids))
+        whole = replace(
+            listed,
+            integrations={**listed.integrations, **{k: v for each in found for k, v in each.integrations.items()}},
+            missing=listed.missing.union(*(each.missing for each in found)),
+            unread={**listed.unread, **{k: v for each in found for k, v in each.unread.items()}},
+        )
+        errors = [unread.error for unread in whole.unread.values()]
+        waits = [error.retry_after or 0.0 for error in errors if isinstance(error, FlokitAPIError)]
+        self._not_before = max(self._not_before, self._loop.time() + max(waits, default=0.0))
+        concerned = {waiter: None for name in ids for waiter in self._by_id.get(name, {})}
+        await self._deliver([w for w in concerned if whole.covers(w.ids)], whole)
+
+    async def _end(self, error: FlokitError) -> None:
+        self._forget()
+        for count, waiter in enumerate(self._everyone(), 1):
+            waiter.deliver(error)
+            if count % _BATCH == 0:
+                await asyncio.sleep(0)
+
+    def _everyone(self) -> list[Waiter]:
+        everyone: dict[Waiter, None] = {}
+        for waiters in (*self._by_id.values(), *self._by_type.values()):
+            everyone.update(waiters)
+        return list(everyone)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._forget()
+        if self._single_reads is not None:
+            self._single_reads.cancel()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
             for waiter in self._everyone():
@@ -339,12 +388,13 @@ class Poller:
 
 def _changes(before: Snapshot, now: Snapshot) -> Iterable[tuple[str, set[str]]]:
     """Yield the ids of which something changed, with the types they had and have."""
-    for integration_id in before.integrations.keys() | now.integrations.keys():
-        old: Integration | None = before.integrations.get(integration_id)
-        new: Integration | None = now.integrations.get(integration_id)
-        if old is not new and old != new:
-            yield integration_id, {i.type for i in (old, new) if i is not None}
-    for integration_id in now.missing - before.missing:
-        yield integration_id, set()
-    for integration_id in now.unread.keys() - before.unread.keys():
-        yield integration_id, set()
+    if before.integrations is not now.integrations:
+        for integration_id in before.integrations.keys() | now.integrations.keys():
+            old = before.integrations.get(integration_id)
+            new = now.integrations.get(integration_id)
+            if old is not new and old != new:
+                yield integration_id, {i.type for i in (old, new) if i is not None}
+    for integration_id in before.unread.keys() | now.unread.keys():
+        was, is_ = before.unread.get(integration_id), now.unread.get(integration_id)
+        if str(was) != str(is_):
+            yield integration_id, {unread.type for unread in (was, is_) if unread is not None and unread.type}

@@ -14,7 +14,7 @@ from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.wait import Wait
-from airflow_provider_flokit.watch import HEARTBEAT, Watch
+from airflow_provider_flokit.watch import GRACE, Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,14 +101,14 @@ class FlokitIntegrationTrigger(BaseTrigger):
         """Wait, and yield the one event."""
         started = time.monotonic()
         try:
-            outcome = await self._wait(started)
+            outcome = await self._wait()
         except FlokitError as error:
             outcome = Outcome.of_error(error)
         if self.task_instance is not None:
             await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
         yield TriggerEvent({**outcome.to_event(), "receipt": self.receipt})  # type: ignore[no-untyped-call]
 
-    async def _wait(self, started: float) -> Outcome:
+    async def _wait(self) -> Outcome:
         wait = Wait.of(
             flokit_conn_id=self.flokit_conn_id,
             integration_id=self.integration_id,
@@ -120,38 +120,31 @@ class FlokitIntegrationTrigger(BaseTrigger):
             tolerate_failures=self.tolerate_failures,
             required=self._conditions,
         )
-        watch = Watch(wait, cast("Logger", self.log))
         left = self.timeout if self.deadline is None else self.deadline - time.time()
         end = time.monotonic() + left
-        begun = end - self.timeout
-        heartbeat = started + HEARTBEAT
+        watch = Watch(wait, cast("Logger", self.log), elapsed=self.timeout - left)
         recheck = float("inf")
         with Poller.of(self.flokit_conn_id).waiter(wait.ids, wait.types, self.poll_interval) as waiter:
             while True:
                 now = time.monotonic()
                 if now >= min(end, recheck):
-                    news = await waiter.refreshed(_LAST_LOOK if now >= end else end - now)
+                    news = await waiter.refreshed(GRACE if now >= end else end - now)
                     recheck = now + _RECHECK
                 else:
-                    news = await waiter.next(min(end, heartbeat, recheck) - now)
+                    news = await waiter.next(min(end, recheck, watch.next_heartbeat) - now)
                 if isinstance(news, FlokitError):
-                    return Outcome.of_error(news)
+                    return watch.failed(news)
                 if news is not None:
-                    if outcome := watch.look(news):
+                    if outcome := watch.look(news, stale=waiter.stale):
                         return outcome
                     later = float("inf") if watch.recheck_after is None else watch.recheck_after
                     recheck = time.monotonic() + max(later, _RECHECK)
-                if now >= end:
-                    if news is None and waiter.trouble is not None:
-                        watch.trouble(waiter.trouble)
+                elif waiter.trouble is not None and now >= min(end, watch.next_heartbeat):
+                    watch.trouble(waiter.trouble)
+                if now >= end and not (news is not None and waiter.stale):
                     return watch.timed_out(self.timeout)
-                if (now := time.monotonic()) >= heartbeat:
-                    watch.heartbeat(now - begun)
-                    heartbeat = now + HEARTBEAT
+                watch.heartbeat_if_due()
 
-
-_LAST_LOOK = 60.0
-"""Seconds that the look at the deadline may take, retries of a slow API included."""
 
 _RECHECK = 1.0
 """Seconds at least between two looks for which only time is the reason; the server tells it in whole seconds."""

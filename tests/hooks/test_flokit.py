@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -608,7 +609,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     """Let no time pass between attempts; record how long it would have been."""
     recorded = Pauses()
     monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.time", SimpleNamespace(sleep=recorded.take))
-    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.asyncio", SimpleNamespace(sleep=recorded.take_async))
+    monkeypatch.setattr(
+        "airflow_provider_flokit.hooks.flokit.asyncio", SimpleNamespace(sleep=recorded.take_async, Lock=asyncio.Lock)
+    )
     return recorded
 
 
@@ -804,7 +807,7 @@ def test_unlisted_id_that_cannot_be_read(hook: Hook, sim: Simulator) -> None:
     sim.fail(403, path=f"{LIST}/int_9", times=None)
     found = hook("observe", ["int_8", "int_9", "int_1"])
     assert found.missing == frozenset()
-    assert {i: type(error) for i, error in found.unread.items()} == {
+    assert {i: type(unread.error) for i, unread in found.unread.items()} == {
         "int_8": FlokitServerError,
         "int_9": FlokitPermissionError,
     }

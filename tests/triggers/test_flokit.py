@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_flokit import watch
 from airflow_provider_flokit.simulator import Sync
-from airflow_provider_flokit.triggers import flokit as triggers
+from airflow_provider_flokit.triggers import _poller
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
@@ -88,10 +88,13 @@ def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: S
     assert asyncio.run(fire(late))["ending"] == "timed_out"
 
 
-def test_the_last_look_sees_what_happened_since_the_last_poll(flokit: Simulator) -> None:
+def test_the_last_look_sees_what_happened_since_the_last_poll(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long poll_interval does not make a sync that is done time out."""
     flokit.add_integration(STRIPE, sync=Sync(duration=0.15))
     flokit.script(STRIPE, [{"status": "syncing"}, {"status": "connected"}])
+    monkeypatch.setattr(_poller, "HURRY", 0.5)
     trigger = FlokitIntegrationTrigger(integration_id=STRIPE, poll_interval=60, timeout=1.2)
     assert asyncio.run(fire(trigger))["ending"] == "ready"
 
@@ -116,13 +119,16 @@ def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     assert time.monotonic() - started >= 0.25
 
 
-def test_an_old_error_is_recognised_at_start_timeout_without_waiting_for_a_poll(flokit: Simulator) -> None:
+def test_an_old_error_is_recognised_at_start_timeout_without_waiting_for_a_poll(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing changes at FloKit, and yet the verdict does when start_timeout is over."""
     flokit.configure(send_date=False)
     flokit.add_integration(STRIPE, status="error", error_message="old", last_synced_at="2024-03-15T12:00:00Z")
     baseline = {"id": STRIPE, "type": "stripe", "status": "error", "error_message": "old"}
     baseline["last_synced_at"] = "2024-03-15T12:00:00Z"
     receipt = {"integration_id": STRIPE, "baseline": baseline, "triggered_at": datetime.now(tz=UTC).isoformat()}
+    monkeypatch.setattr(_poller, "HURRY", 0.5)
     trigger = FlokitIntegrationTrigger(receipt=receipt, poll_interval=60, start_timeout=0.3)
     started = time.monotonic()
     event = asyncio.run(fire(trigger))
@@ -134,8 +140,8 @@ def test_a_quiet_wait_says_now_and_then_that_it_goes_on(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each change of status is logged once, then only a heartbeat with the elapsed time, not every poll."""
-    monkeypatch.setattr(triggers, "HEARTBEAT", 0.2)
     assert watch.HEARTBEAT >= 60
+    monkeypatch.setattr(watch, "HEARTBEAT", 0.2)
     # On Airflow 3 a trigger's log is one of structlog, which pytest does not see.
     monkeypatch.setattr(FlokitIntegrationTrigger, "log", logging.getLogger("trigger"))
     flokit.add_integration(STRIPE, status="syncing")
