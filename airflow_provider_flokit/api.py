@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from airflow_provider_flokit import retry
@@ -185,6 +185,21 @@ class Snapshot:
         return shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
 
 
+@dataclass(slots=True)
+class LastList:
+    """
+    The last list that was looked at; a workspace seldom changes from one poll to the next.
+
+    :param body: The answer's body.
+    :param parsed: What it was parsed to.
+    :param snapshot: What it was made into.
+    """
+
+    body: bytes | None = None
+    parsed: object = None
+    snapshot: Snapshot | None = None
+
+
 T = TypeVar("T")
 Call = Generator[Send | Pause | Reload, Any, T]
 
@@ -194,10 +209,12 @@ class FlokitAPI:
     The calls of FloKit's API over one connection.
 
     :param connection: The settings.
+    :param last: The last list of an earlier look, which need not be parsed again if nothing has changed.
     """
 
-    def __init__(self, connection: FlokitConnection) -> None:
+    def __init__(self, connection: FlokitConnection, last: LastList | None = None) -> None:
         self.connection = connection
+        self._last = last or LastList()
 
     def list_integrations(self) -> Call[list[Integration]]:
         """List all integrations of the workspace."""
@@ -294,14 +311,19 @@ class FlokitAPI:
         self, retries: int, patience: float | None = None, parse: Callable[[Any], _Parsed] | None = None
     ) -> Call[Snapshot]:
         request, doing = Send("GET", LIST_PATH), "listing the integrations"
-        answer, (integrations, malformed) = yield from self._call(
-            request, doing, parse or _parse_list, retries, patience
-        )
+        answer, parsed = yield from self._call(request, doing, parse or _parse_list, retries, patience)
+        last = self._last
+        if parsed is last.parsed and last.snapshot is not None:
+            return replace(last.snapshot, at=answer.server_time)
+        integrations, malformed = parsed
         unread = {
             name: Unread(self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind)
             for name, (problem, kind) in malformed.items()
         }
-        return Snapshot(answer.server_time, {i.id: self._clean(i) for i in integrations}, unread=unread)
+        snapshot = Snapshot(answer.server_time, {i.id: self._clean(i) for i in integrations}, unread=unread)
+        if parse is None:
+            last.body, last.parsed, last.snapshot = answer.body, parsed, snapshot
+        return snapshot
 
     def _get(self, integration_id: str, retries: int, patience: float | None = None) -> Call[Snapshot]:
         def parse(data: Any) -> Integration:
@@ -388,6 +410,8 @@ class FlokitAPI:
     def _read(self, answer: Answer, doing: str, parse: Callable[[Any], T]) -> T:
         if answer.status not in (200, 201, 202):
             raise self._error(answer, doing)
+        if parse is _parse_list and answer.body == self._last.body:
+            return cast("T", self._last.parsed)
         try:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:

@@ -50,6 +50,21 @@ class Watch:
     :param elapsed: Seconds that the wait has lasted already.
     """
 
+    # A triggerer holds thousands of these.
+    __slots__ = (
+        "_begun",
+        "_failures",
+        "_log",
+        "_seen",
+        "_syncing_seen",
+        "_told",
+        "_trouble",
+        "_warned",
+        "next_heartbeat",
+        "recheck_after",
+        "wait",
+    )
+
     def __init__(self, wait: Wait, log: Logger, elapsed: float = 0.0) -> None:
         self.wait = wait
         self.recheck_after: float | None = None
@@ -59,8 +74,8 @@ class Watch:
         self._log = log
         self._seen: tuple[Integration, ...] = ()
         self._told: dict[str, tuple[str, str | None]] = {}
-        self._syncing_seen: set[str] = set()
-        self._warned: set[tuple[str, str]] = set()
+        self._syncing_seen: frozenset[str] = frozenset()
+        self._warned: frozenset[tuple[str, str]] = frozenset()
         self._trouble: FlokitAPIError | None = None
         self._failures = 0
 
@@ -85,7 +100,7 @@ class Watch:
             return None
         except FlokitError as error:
             return self.failed(error)
-        self._syncing_seen.update(i.id for i in self._seen if i.status == IntegrationStatus.SYNCING)
+        self._syncing_seen |= {i.id for i in self._seen if i.status == IntegrationStatus.SYNCING}
         verdicts = [self._judge(integration, snapshot.at) for integration in self._seen]
         self.recheck_after = min((v.recheck_after for v in verdicts if v.recheck_after is not None), default=None)
         for integration, verdict in zip(self._seen, verdicts, strict=True):
@@ -229,7 +244,7 @@ class Watch:
         log = self._log.info
         status = (integration.id, str(integration.status))
         if not isinstance(integration.status, IntegrationStatus) and status not in self._warned:
-            self._warned.add(status)
+            self._warned |= {status}
             log = self._log.warning
         log("%s %s (last synced: %s)", _name(integration), verdict.reason, _when(integration))
 

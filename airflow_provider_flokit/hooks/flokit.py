@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_flokit import get_provider_info
-from airflow_provider_flokit.api import FlokitAPI, Pause, Reload, Send, Snapshot
+from airflow_provider_flokit.api import FlokitAPI, LastList, Pause, Reload, Send, Snapshot
 from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
 from airflow_provider_flokit.models import IntegrationStatus
@@ -259,6 +259,7 @@ class FlokitAsyncHook(BaseHook):
         self._transport: AiohttpTransport | None = None
         self._entered = False
         self._opening = asyncio.Lock()
+        self._last = LastList()
 
     async def __aenter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -309,7 +310,7 @@ class FlokitAsyncHook(BaseHook):
         return await self._run(lambda api: api.read_unlisted(integration_id))
 
     async def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:
-        call = start(FlokitAPI(await self._settings()))
+        call = start(FlokitAPI(await self._settings(), self._last))
         try:
             step = next(call)
             while True:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from airflow_provider_flokit import retry
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
+from airflow_provider_flokit.triggers._turns import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,9 +40,6 @@ interval, if that is shorter. It bounds what many different deadlines cost.
 
 ZERO_INTERVAL: Final = 1.0
 """Seconds between polls for who asked for none."""
-
-_BATCH: Final = 100
-"""Waiters woken before the event loop gets to run something else."""
 
 _SINGLE_READS: Final = 4
 """Single reads under way at once, for ids that the list does not hold."""
@@ -328,7 +326,7 @@ class Poller:
     async def _deliver(self, waiters: Iterable[Waiter], snapshot: Snapshot) -> None:
         for count, waiter in enumerate(waiters, 1):
             self._serve(waiter, snapshot)
-            if count % _BATCH == 0:
+            if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
@@ -362,7 +360,7 @@ class Poller:
         self._forget()
         for count, waiter in enumerate(self._everyone(), 1):
             waiter.deliver(error)
-            if count % _BATCH == 0:
+            if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     def _everyone(self) -> list[Waiter]:

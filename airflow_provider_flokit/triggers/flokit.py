@@ -13,6 +13,7 @@ from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
+from airflow_provider_flokit.triggers._turns import Turns
 from airflow_provider_flokit.wait import Wait
 from airflow_provider_flokit.watch import GRACE, Watch
 
@@ -109,6 +110,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         yield TriggerEvent({**outcome.to_event(), "receipt": self.receipt})  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> Outcome:
+        await Turns.here().wait()
         wait = Wait.of(
             flokit_conn_id=self.flokit_conn_id,
             integration_id=self.integration_id,
