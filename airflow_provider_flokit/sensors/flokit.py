@@ -60,9 +60,9 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     :param fail_on_disconnected: False waits for a disconnected integration to come back; without a receipt only.
         Default True.
     :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on
-        Airflow 3.3, and on 2.11 without templates. On other versions, for mapped sensors, and for values that the
-        triggerer cannot render (XComs, ``ti``, ``var``, ``conn``), a worker defers the sensor, with the same outcome.
-        Default False.
+        Airflow 3.3, and on 2.11 without templates. On other versions, for mapped sensors, with an
+        ``execution_timeout``, and for values that the triggerer cannot render (XComs, ``ti``, ``var``, ``conn``), a
+        worker defers the sensor, with the same outcome. Default False.
     :param kwargs: As every sensor has: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
     :raises FlokitSyncFailedError: if an integration is in error or disconnected
@@ -195,7 +195,8 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         }
         if isinstance(self.synced_after, datetime):
             arguments["synced_after"] = self.synced_after.isoformat()
-        if not can_start_from_trigger(arguments):
+        # With an execution_timeout, Airflow would end the deferral earlier than the trigger could tell from it.
+        if self.execution_timeout is not None or not can_start_from_trigger(arguments):
             return
         from airflow.triggers.base import StartTriggerArgs
 

@@ -10,7 +10,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_flokit.arguments import conditions_of
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
+from airflow_provider_flokit.deferral import BACKSTOP
 from airflow_provider_flokit.errors import FlokitError
+from airflow_provider_flokit.models import as_utc
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers._turns import Turns
@@ -19,6 +21,7 @@ from airflow_provider_flokit.watch import GRACE, Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from logging import Logger
 
 
@@ -109,6 +112,16 @@ class FlokitIntegrationTrigger(BaseTrigger):
             await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
         yield TriggerEvent({**outcome.to_event(), "receipt": self.receipt})  # type: ignore[no-untyped-call]
 
+    def _seconds_left(self) -> float:
+        if self.deadline is not None:
+            return self.deadline - time.time()
+        # Started by the scheduler, not by a worker: the triggerer says when Airflow will end the deferral, which holds
+        # through restarts.
+        ends: datetime | None = getattr(self, "timeout_after", None)
+        if ends is None:
+            return self.timeout
+        return min(self.timeout, as_utc(ends).timestamp() - BACKSTOP - time.time())
+
     async def _wait(self) -> Outcome:
         await Turns.here().wait()
         wait = Wait.of(
@@ -122,7 +135,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
             tolerate_failures=self.tolerate_failures,
             required=self._conditions,
         )
-        left = self.timeout if self.deadline is None else self.deadline - time.time()
+        left = self._seconds_left()
         end = time.monotonic() + left
         watch = Watch(wait, cast("Logger", self.log), elapsed=self.timeout - left)
         recheck = float("inf")

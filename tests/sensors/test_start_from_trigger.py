@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +30,7 @@ TEMPLATES = AIRFLOW_V_3_3_PLUS
         ({"integration_id": STRIPE, "synced_after": datetime(2024, 3, 15, tzinfo=UTC)}, PLAIN),
         ({"integration_id": STRIPE, "synced_after": "{{ data_interval_end }}"}, TEMPLATES),
         ({"integration_id": ["{{ params.name }}"]}, TEMPLATES),
+        ({"integration_id": STRIPE, "execution_timeout": timedelta(hours=1)}, False),
         ({"integration_id": "{{ ti.xcom_pull('x') }}"}, False),
         ({"integration_id": "{{ var.value.name }}"}, False),
         ({"integration_id": STRIPE, "flokit_conn_id": "{{ conn.x.login }}"}, False),

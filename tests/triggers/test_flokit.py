@@ -7,12 +7,13 @@ import json
 import logging
 import time
 import types
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_flokit import watch
+from airflow_provider_flokit.deferral import BACKSTOP
 from airflow_provider_flokit.simulator import Sync
 from airflow_provider_flokit.triggers import _poller
 from airflow_provider_flokit.triggers._poller import Poller
@@ -86,6 +87,18 @@ def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: S
     assert asyncio.run(fire(late))["ending"] == "ready"
     flokit.set_state(STRIPE, status="syncing")
     assert asyncio.run(fire(late))["ending"] == "timed_out"
+
+
+def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_restarts(flokit: Simulator) -> None:
+    """Without a deadline of its own, the trigger reckons from when Airflow will end the deferral."""
+    flokit.add_integration(STRIPE, status="syncing")
+    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, timeout=600, poll_interval=0.1)
+    trigger.timeout_after = datetime.now(tz=UTC) + timedelta(seconds=BACKSTOP + 0.3)
+    started = time.monotonic()
+    event = asyncio.run(fire(trigger))
+    assert event["ending"] == "timed_out"
+    assert "within 600 s" in event["message"]
+    assert time.monotonic() - started < 10
 
 
 def test_the_last_look_sees_what_happened_since_the_last_poll(
