@@ -124,7 +124,7 @@ def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     """A task that resumes too early could be taken for one that died."""
     monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.25)
     flokit.add_integration(STRIPE)
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE)
+    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, deadline=time.time() + 60)
     # The triggerer says which task a trigger is for.
     trigger.task_instance = types.SimpleNamespace(task_id="wait", task=None)
     started = time.monotonic()
