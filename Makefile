@@ -4,12 +4,12 @@ AIRFLOW ?= 3.3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint clean
+.PHONY: help demo test test-matrix chaos bench lint clean
 
 help:  ## Show this help
 	@echo "airflow-provider-flokit"
 	@awk -F ':.*## ' '/^[a-zA-Z0-9%._-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "AIRFLOW=2.11 chooses the Airflow of demo and test, ARGS='-k receipt' is handed to pytest."
+	@echo "AIRFLOW=2.11 chooses the Airflow of demo, test and chaos; ARGS='-k receipt' is handed to pytest, ARGS='--only outage' to chaos."
 
 demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
 	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo
@@ -22,6 +22,12 @@ test-matrix:  ## Test on every supported Airflow, over the Pythons of this machi
 
 test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
 	@.ci/airflow run $* pytest $(ARGS)
+
+chaos:  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
+	@.ci/airflow run $(AIRFLOW) python -m tests.system.chaos $(ARGS)
+
+bench:  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
+	@.ci/airflow run 3.3 python -m benchmarks $(ARGS)
 
 lint:  ## Check style, format and types
 	@.ci/airflow run $(AIRFLOW) ruff check .

@@ -1,0 +1,1 @@
+"""What the chaos suite has scheduled."""
