@@ -1,0 +1,110 @@
+"""``make bench``: measure everything side by side, print one table, draw one picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from benchmarks import environment
+from benchmarks.subjects import SUBJECTS
+from benchmarks.table import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WAITS: Final = 1_000
+MANY: Final = 10_000
+_ALL: Final = "memory,cpu,lag,slow,change,burst"
+_MANY: Final = "cpu,lag,change"
+_CURVE: Final = {"flokit": (100, 300, 3_000), "sleeping": (100, 300), "airbyte": (100,)}
+"""Further numbers of waits, for the picture; peers have those of the sleeping trigger."""
+
+_PATIENCE: Final = 900.0
+"""Seconds that one measurement may take."""
+
+Runs = dict[str, list[dict[str, float]]]
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one run, fewer numbers of waits, no picture, no Airbyte")
+    parser.add_argument("--runs", type=int, help="runs of which the median is shown (default: 3, quick: 1)")
+    parser.add_argument("--only", metavar="NAME", action="append", choices=SUBJECTS, help="may be repeated")
+    options = parser.parse_args()
+    runs = options.runs or (1 if options.quick else 3)
+    names = options.only or [name for name in SUBJECTS if not (options.quick and name == "airbyte")]
+    begin = time.monotonic()
+    python = environment.prepare()
+    results: Runs = {}
+    for number in range(runs):  # all subjects in turn, so that a change of the machine's mood meets them all
+        for name in names:
+            if SUBJECTS[name].waits_in_thread and number > 0:
+                continue
+            _add(results, python, name, WAITS, _ALL)
+        if "flokit" in names:
+            _add(results, python, "flokit", MANY, _MANY)
+    if not options.quick:
+        for name in names:
+            for waits in _CURVE.get(name, _CURVE["sleeping"]):
+                _add(results, python, name, waits, "lag")
+    medians = {key: _medians(value) for key, value in results.items()}
+    installed = environment.versions(python)
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Airflow {installed['apache-airflow']}"
+    sys.stdout.write(table(medians, runs, machine, installed) + "\n")
+    sys.stderr.write(f"-- {(time.monotonic() - begin) / 60:.0f} minutes\n")
+    if not options.quick:
+        out = Path(__file__).with_name("waits.png")
+        subprocess.run(  # noqa: S603 - the project's own program
+            [str(python), "-m", "benchmarks.picture", str(out)],
+            input=json.dumps(dict(_curves(medians))),
+            text=True,
+            check=True,
+            cwd=environment.ROOT,
+        )
+        sys.stderr.write(f"-- wrote {out.relative_to(environment.ROOT)}\n")
+    return 0
+
+
+def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> None:
+    """Measure once, in a fresh process; what fails is left out of the table and said."""
+    sys.stderr.write(f"-- {name}, {waits:,} waits\n")
+    command = [str(python), "-m", "benchmarks.run", name, str(waits), phases]
+    try:
+        done = subprocess.run(  # noqa: S603 - the project's own program
+            command, cwd=environment.ROOT, capture_output=True, text=True, timeout=_PATIENCE, check=True
+        )
+    except subprocess.TimeoutExpired:
+        sys.stderr.write(f"-- {name}, {waits:,} waits: not done within {_PATIENCE:g} s\n")
+        return
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(f"{error.stderr[-2000:]}\n-- {name}, {waits:,} waits: failed\n")
+        return
+    results.setdefault(f"{name}:{waits}", []).append(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {figure: median(run[figure] for run in runs if figure in run) for figure in runs[0]}
+
+
+def _curves(medians: dict[str, dict[str, float]]) -> Iterable[tuple[str, list[tuple[int, float, float]]]]:
+    for name in SUBJECTS:
+        points = sorted(
+            (int(key.partition(":")[2]), figures["rpm"], figures["lag"])
+            for key, figures in medians.items()
+            if key.startswith(f"{name}:") and "lag" in figures
+        )
+        if points:
+            yield SUBJECTS[name].title, points
+
+
+if __name__ == "__main__":
+    sys.exit(main())
