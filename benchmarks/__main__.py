@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import environment
+from benchmarks import environment, imports
 from benchmarks.subjects import SUBJECTS
 from benchmarks.table import table
 
@@ -57,9 +57,10 @@ def main() -> int:
             for waits in _CURVE.get(name, _CURVE["sleeping"]):
                 _add(results, python, name, waits, "lag")
     medians = {key: _medians(value) for key, value in results.items()}
+    import_cost = imports.cost(python, environment.ROOT)
     installed = environment.versions(python)
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Airflow {installed['apache-airflow']}"
-    sys.stdout.write(table(medians, runs, machine, installed) + "\n")
+    sys.stdout.write(table(medians, runs, machine, installed, import_cost) + "\n")
     sys.stderr.write(f"-- {(time.monotonic() - begin) / 60:.0f} minutes\n")
     if not options.quick:
         out = Path(__file__).with_name("waits.png")
