@@ -182,5 +182,6 @@ def moment(value: object) -> datetime:
     except (MalformedDataError, OverflowError) as error:
         raise FlokitArgumentError(
             f"synced_after: {error}. Give a datetime or an ISO 8601 text. A run without a data interval renders "
-            f"'{{{{ data_interval_end }}}}' to nothing; use '{{{{ run_after }}}}' or a time of your own there."
+            f"'{{{{ data_interval_end }}}}' to nothing; use '{{{{ dag_run.run_after }}}}' (Airflow 3) or a time of "
+            f"your own there."
         ) from None

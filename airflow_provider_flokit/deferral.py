@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,34 @@ Seconds after a deferred wait's own deadline at which Airflow ends it. The trigg
 for the case that no triggerer is alive to do so.
 """
 
-_TEMPLATE = re.compile(r"\{[{%]")
-_NEEDS_A_WORKER = re.compile(r"\b(ti|task_instance|task|var|conn|xcom_pull|inlet_events|outlet_events|macros)\b")
+_TEMPLATE: Final = re.compile(r"\{[{%#]")
+
+_PLAIN_NAMES: Final = frozenset(
+    {
+        "dag_run",
+        "data_interval_end",
+        "data_interval_start",
+        "ds",
+        "ds_nodash",
+        "logical_date",
+        "params",
+        "partition_date",
+        "partition_key",
+        "run_id",
+        "task_instance_key_str",
+        "ts",
+        "ts_nodash",
+        "ts_nodash_with_tz",
+    }
+)
+"""
+What a template may use in the triggerer: plain values of the run. All else asks the supervisor of a task (``ti``,
+``var``, ``conn``, ``prev_start_date_success`` ...), which hangs there, or comes with the DAG (macros and filters of the
+user's), which is not there.
+"""
+
+_JINJA: Final = Environment()  # noqa: S701 - it reads templates and renders none
+_JINJA.filters.update(dict.fromkeys(("ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz"), str))  # Airflow's
 
 
 def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bool:
@@ -45,7 +72,9 @@ def raise_if_execution_timeout(execution_timeout: timedelta | None, timeout: flo
     :param timeout: Seconds the wait was given.
     :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
     """
-    if execution_timeout is not None and execution_timeout.total_seconds() < timeout:
+    if AIRFLOW_V_3_0_PLUS or execution_timeout is None:
+        return
+    if execution_timeout.total_seconds() < timeout:
         raise AirflowTaskTimeout(f"The task's execution_timeout of {execution_timeout} is over.")
 
 
@@ -65,11 +94,20 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
-        if not _TEMPLATE.search(value):
-            return True
-        return AIRFLOW_V_3_3_PLUS and not _NEEDS_A_WORKER.search(value)
+        return not _TEMPLATE.search(value) or (AIRFLOW_V_3_3_PLUS and _uses_plain_values_only(value))
     if isinstance(value, dict):
         return all(_is_plain(each) for each in (*value, *value.values()))
     if isinstance(value, list | tuple | set | frozenset):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, bool | int | float)
+
+
+def _uses_plain_values_only(template: str) -> bool:
+    try:
+        tree = _JINJA.parse(template)
+        names = meta.find_undeclared_variables(tree)
+    except TemplateSyntaxError:
+        return False
+    filters = {node.name for node in tree.find_all(nodes.Filter)}
+    tests = {node.name for node in tree.find_all(nodes.Test)}
+    return names <= _PLAIN_NAMES and filters <= _JINJA.filters.keys() and tests <= _JINJA.tests.keys()

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator, TaskDeferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) ->
             value = _resumed(make, ti, context, mode)
     except AirflowSkipException as error:
         return End("skipped", type(error).__name__, str(error), ti.xcoms)
-    except Exception as error:  # noqa: BLE001 - however it ended is the result
+    except (Exception, AirflowTaskTimeout) as error:  # noqa: BLE001 - however it ended is the result
         return End("failed", type(error).__name__, str(error), ti.xcoms)
     if value is not None:
         ti.xcom_push("return_value", value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
@@ -215,6 +217,24 @@ def test_a_sync_that_succeeded_while_no_triggerer_lived_is_a_success(
     """A deferral that Airflow ended is looked at once more before it is called timed out."""
     scenario = Scenario(CONNECTED_AS_BEFORE, [DONE], "success")
     assert sensed(flokit, scenario, ABANDONED, monkeypatch).state == "success"
+
+
+@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("of", ["sensor", "operator"])
+def test_an_execution_timeout_counts_for_a_deferral_on_airflow_2_only(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, of: str, over: bool
+) -> None:
+    """There the shorter of both ends it; from Airflow 3 on the wait's own timeout does, and one last look decides."""
+    limit = {"execution_timeout": timedelta(seconds=1 if over else 60)}
+    scenario = Scenario(CONNECTED_AS_BEFORE, [DONE], "success", settings=limit)
+    if of == "sensor":
+        ended = sensed(flokit, scenario, ABANDONED, monkeypatch)
+    else:
+        ended = operated(flokit, scenario, ABANDONED)
+    if over and not AIRFLOW_V_3_0_PLUS:
+        assert (ended.state, ended.error) == ("failed", "AirflowTaskTimeout")
+    else:
+        assert ended.state == "success"
 
 
 def expected_message(name: str) -> str:

@@ -34,6 +34,17 @@ TEMPLATES = AIRFLOW_V_3_3_PLUS
         ({"integration_id": "{{ ti.xcom_pull('x') }}"}, False),
         ({"integration_id": "{{ var.value.name }}"}, False),
         ({"integration_id": STRIPE, "flokit_conn_id": "{{ conn.x.login }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ logical_date | ts }}"}, TEMPLATES),
+        ({"integration_id": STRIPE, "synced_after": "{{ dag_run.conf['at'] | default(ds) }}"}, TEMPLATES),
+        ({"integration_id": STRIPE, "synced_after": "{{ prev_start_date_success }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ prev_data_interval_end_success }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ macros.ds_add(ds, 1) }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ a_macro_of_the_dag(ds) }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ ds | a_filter_of_the_dag }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{% if ds %}{{ ds | a_filter_of_the_dag }}{% endif %}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{% if ds is a_test_of_the_dag %}x{% endif %}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ task_state_store.get('x') }}"}, False),
+        ({"integration_id": STRIPE, "synced_after": "{{ ds "}, False),
     ],
 )
 def test_it_starts_in_the_triggerer_where_that_can_render_its_arguments(
