@@ -3,17 +3,23 @@ Keeps the receipt of a sync across the tries of one task.
 
 Airflow 3.3 and later have a task state store that survives retries and lost workers; below 3.3 there is none, nothing
 is kept, and a retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared, so
-each entry names the series of tries it belongs to: clearing a task begins a new one.
+each entry names the series of tries it belongs to: clearing a task begins a new one. It is told by the number of tries
+that Airflow grants, which a clearing raises.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_flokit.errors import FlokitPermanentError
 from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from logging import Logger
 
     from airflow.providers.common.compat.sdk import Context
@@ -80,7 +86,15 @@ class ReceiptStore:
         if self.available:
             self._store.delete(_KEY)
 
-    def forget_if_last_try(self) -> None:
-        """Forget the receipt if no try is left that could use it."""
-        if self.available and self._ti.try_number > self._ti.max_tries:
+    @contextmanager
+    def kept_for_the_next_try(self) -> Iterator[None]:
+        """Run a block of the task; if it fails and no try is left that could use the receipt, forget it."""
+        try:
+            yield
+        except FlokitPermanentError:
             self.forget()
+            raise
+        except (Exception, AirflowTaskTimeout):  # which is none
+            if self._ti.try_number > self._ti.max_tries:
+                self.forget()
+            raise

@@ -13,9 +13,8 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_flokit.arguments import flag, seconds
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
-    FlokitError,
-    FlokitPermanentError,
     FlokitSyncAlreadyRunningError,
+    FlokitSyncFailedError,
     shown,
 )
 
@@ -104,15 +103,8 @@ class FlokitTriggerSyncOperator(BaseOperator):
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         store = self._store(context)
-        with FlokitHook(self.flokit_conn_id) as hook:
-            try:
-                receipt = self._resumed(hook, store) or self._started(hook, store, context)
-            except FlokitPermanentError:
-                store.forget()
-                raise
-            except FlokitError:
-                store.forget_if_last_try()
-                raise
+        with store.kept_for_the_next_try(), FlokitHook(self.flokit_conn_id) as hook:
+            receipt = self._resumed(hook, store) or self._started(hook, store, context)
             context["ti"].xcom_push(key="receipt", value=receipt.to_json())
             if not self.wait_for_completion:
                 store.forget()
@@ -123,7 +115,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
             if self.deferrable:
                 self._defer(receipt)
             outcome = self._wait(hook, receipt)
-        return self._conclude(context, outcome, receipt)
+            return self._conclude(context, outcome, receipt)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """
@@ -145,12 +137,18 @@ class FlokitTriggerSyncOperator(BaseOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow, raise_if_execution_timeout
+        from airflow_provider_flokit.deferral import ended_by_airflow
 
-        if not ended_by_airflow(next_method, next_kwargs):
+        with self._store(context).kept_for_the_next_try():
+            if ended_by_airflow(next_method, next_kwargs):
+                return self._last_look(context)
             return super().resume_execution(next_method, next_kwargs, context)
-        raise_if_execution_timeout(self.execution_timeout, self.timeout)
+
+    def _last_look(self, context: Context) -> str | None:
+        from airflow_provider_flokit.deferral import raise_if_execution_timeout
         from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        raise_if_execution_timeout(self.execution_timeout, self.timeout)
 
         ti = context["ti"]
         receipt = _receipt(ti.xcom_pull(task_ids=self.task_id, key="receipt", map_indexes=ti.map_index))
@@ -169,6 +167,8 @@ class FlokitTriggerSyncOperator(BaseOperator):
             return self._request(hook, store, receipt)
         outcome = self._watch(receipt).ask(hook, retries=hook.retry_limit)
         if outcome is not None and outcome.ending == "failed":
+            if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
+                raise error
             self.log.info("The sync of an earlier try has failed: starting a new one")
             store.forget()
             return None
@@ -278,12 +278,13 @@ class FlokitTriggerSyncOperator(BaseOperator):
 
         for integration in outcome.integrations:
             self._push_integration(context, integration)
-        if outcome.ending is Ending.TIMED_OUT:
-            self._store(context).forget_if_last_try()
-        else:
-            self._store(context).forget()
+        store = self._store(context)
         if outcome.ending is not Ending.READY:
-            raise outcome.exception()
+            error = outcome.exception()
+            if isinstance(error, FlokitSyncFailedError):
+                store.forget()
+            raise error
+        store.forget()
         self.log.info("%s has synced", receipt.integration_id)
         return receipt.sync_id
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_flokit import retry
 from airflow_provider_flokit.errors import (
     FlokitAPIError,
+    FlokitAuthenticationError,
     FlokitPermissionError,
     FlokitSyncFailedError,
     FlokitWaitTimeoutError,
@@ -284,3 +285,54 @@ def test_before_airflow_3_3_a_first_try_always_requests_its_own(flokit: Simulato
     flokit.run_scheduled_sync(STRIPE)
     Tries(None).next()
     assert [sync.trigger for sync in flokit.syncs] == ["scheduled", "manual"]
+
+
+def test_what_the_last_try_ended_by_does_not_matter(
+    flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's execution_timeout ends it as well as an error of ours: nothing is left for a try that does not come."""
+    flokit.add_integration(STRIPE, sync=Sync(duration=60))
+
+    def over(*_: Any, **__: Any) -> None:
+        raise AirflowTaskTimeout("Timeout")
+
+    tries = Tries(store, retries=1)
+    monkeypatch.setattr(FlokitHook, "observe", over)
+    with pytest.raises(AirflowTaskTimeout):
+        tries.next()
+    assert store.values
+    with pytest.raises(AirflowTaskTimeout):
+        tries.next()
+    assert store.values == {}
+
+
+@pytest.mark.parametrize(("retries", "kept"), [(1, True), (0, False)])
+def test_a_trigger_that_broke_says_nothing_about_the_sync(
+    flokit: Simulator, store: TaskStateStore, retries: int, kept: bool
+) -> None:
+    """The retry goes on with the same sync; without a retry nothing is left."""
+    flokit.add_integration(STRIPE, sync=Sync(duration=60))
+    tries = Tries(store, retries=retries, deferrable=True)
+    with pytest.raises(TaskDeferred):
+        tries.next()
+    task = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE, retries=retries, wait_for_completion=True)
+    ti = TaskInstance(task, try_number=1, max_tries=retries)
+    broke: Any = {"error": "Trigger failure", "traceback": ["KeyError"]}
+    with pytest.raises(Exception, match="Trigger failure"):
+        task.resume_execution("__fail__", broke, {"ti": ti, "task_state_store": store})
+    assert bool(store.values) is kept
+
+
+def test_a_key_that_died_between_the_tries_is_no_failed_sync(
+    flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry that may not look at its sync says so, and does not start a second one."""
+    flokit.add_integration(STRIPE, sync=Sync(duration=60))
+    tries = Tries(store)
+    kill_at(monkeypatch, "while it waits")
+    with pytest.raises(Killed):
+        tries.next()
+    flokit.rotate_key("fk_rw_new")
+    with pytest.raises(FlokitAuthenticationError):
+        tries.next()
+    assert len([r for r in flokit.requests if r.method == "POST"]) == 1
