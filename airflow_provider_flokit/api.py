@@ -102,7 +102,7 @@ class Answer:
         """Time of the answer by the server's ``Date`` header; this machine's clock where there is none."""
         try:
             time = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             return datetime.now(tz=UTC)
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 

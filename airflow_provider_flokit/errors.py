@@ -42,7 +42,16 @@ class FlokitPermanentError(FlokitError, AirflowFailException):
 
 
 class FlokitConfigError(FlokitPermanentError):
-    """The Airflow connection lacks something or has a value that cannot be used."""
+    """
+    The Airflow connection lacks something or has a value that cannot be used.
+
+    :param message: What is wrong and what to do.
+    :param undefined: Whether Airflow found no such connection; a secrets backend that does not answer looks the same.
+    """
+
+    def __init__(self, message: str, *, undefined: bool = False) -> None:
+        super().__init__(message)
+        self.undefined = undefined
 
 
 class FlokitArgumentError(FlokitPermanentError, ValueError):

@@ -85,7 +85,8 @@ class Watch:
 
         :param snapshot: All integrations at one moment.
         :param stale: Whether that moment may be before the baseline of a receipt. Then only a success counts, as
-            ``last_synced_at`` never goes back; an error or ``syncing`` may be older than the sync waited for.
+            ``last_synced_at`` never goes back; an error or ``syncing`` may be older than the sync waited for. Without
+            a receipt, that something does not exist does not count.
         :return: the outcome if the wait is over, else None; :attr:`recheck_after` then says after how many seconds
             the same snapshot may be judged differently
         """
@@ -99,7 +100,7 @@ class Watch:
             self.trouble(error)
             return None
         except FlokitError as error:
-            return self.failed(error)
+            return None if stale else self.failed(error)
         self._syncing_seen |= {i.id for i in self._seen if i.status == IntegrationStatus.SYNCING}
         verdicts = [self._judge(integration, snapshot.at) for integration in self._seen]
         self.recheck_after = min((v.recheck_after for v in verdicts if v.recheck_after is not None), default=None)

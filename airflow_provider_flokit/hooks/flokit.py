@@ -300,6 +300,18 @@ class FlokitAsyncHook(BaseHook):
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
         return await self._run(lambda api: api.observe(ids, retries=retries, patience=patience))
 
+    async def renew(self) -> None:
+        """Re-read the Airflow connection; if it has changed, the next request is sent by the new one."""
+        before, self._connection = self._connection, None
+        try:
+            changed = await self._settings() != before
+        except BaseException:
+            self._connection = before
+            raise
+        if changed:
+            self._last = LastList()
+            await self._close()
+
     async def read_unlisted(self, integration_id: str) -> Snapshot:
         """
         Read an integration that the list does not hold.
@@ -375,7 +387,8 @@ def _form() -> dict[str, Any]:
 def _undefined(conn_id: str) -> FlokitConfigError:
     return FlokitConfigError(
         f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
-        f"password, or name another one with flokit_conn_id."
+        f"password, or name another one with flokit_conn_id.",
+        undefined=True,
     )
 
 

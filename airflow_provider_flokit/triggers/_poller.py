@@ -12,18 +12,24 @@ import contextvars
 import logging
 import random
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from airflow_provider_flokit import retry
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
+from airflow_provider_flokit.errors import (
+    FlokitAPIError,
+    FlokitConfigError,
+    FlokitError,
+    FlokitUnreachableError,
+    shown,
+)
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 from airflow_provider_flokit.triggers._turns import AT_ONCE
+from airflow_provider_flokit.triggers._unlisted import Unlisted
+from airflow_provider_flokit.triggers._waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from airflow_provider_flokit.api import Snapshot
 
@@ -41,93 +47,11 @@ interval, if that is shorter. It bounds what many different deadlines cost.
 ZERO_INTERVAL: Final = 1.0
 """Seconds between polls for who asked for none."""
 
+PATIENCE: Final = 10.0
+"""Seconds for which a connection that is not defined may be one whose secrets backend does not answer."""
+
 _SINGLE_READS: Final = 4
 """Single reads under way at once, for ids that the list does not hold."""
-
-
-class Waiter:
-    """
-    One wait's place at a poller; a context manager that leaves the poller at its end.
-
-    :param poller: The poller.
-    :param ids: Integration ids that matter to this wait.
-    :param types: Integration types that matter to it.
-    :param interval: Seconds between polls that it asks for.
-    """
-
-    __slots__ = ("_future", "_inbox", "_poller", "ids", "interval", "joined_at", "stale", "types")
-
-    def __init__(self, poller: Poller, ids: tuple[str, ...], types: tuple[str, ...], interval: float) -> None:
-        self.ids = ids
-        self.types = types
-        self.interval = interval
-        self.joined_at = 0.0
-        self.stale = False
-        self._poller = poller
-        self._inbox: Snapshot | FlokitError | None = None
-        self._future: asyncio.Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        """Join the poller."""
-        self._poller.add(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the poller."""
-        self._poller.remove(self)
-
-    @property
-    def trouble(self) -> FlokitAPIError | None:
-        """Why the last poll failed; None if it did not."""
-        return self._poller.trouble
-
-    async def next(self, timeout: float) -> Snapshot | FlokitError | None:  # noqa: ASYNC109 - a sleep, not a guard
-        """
-        Wait for news of this wait's integrations.
-
-        :param timeout: Seconds to wait at most.
-        :return: a snapshot (:attr:`stale` then says whether it was asked for before this wait joined); the error that
-            ended the poll for good; None if there was no news in time
-        """
-        if self._inbox is None:
-            loop = asyncio.get_running_loop()
-            self._future = loop.create_future()
-            timer = loop.call_later(max(timeout, 0.0), self._wake)
-            try:
-                await self._future
-            finally:
-                timer.cancel()
-                self._future = None
-        news, self._inbox = self._inbox, None
-        return news
-
-    async def refreshed(self, timeout: float) -> Snapshot | FlokitError | None:  # noqa: ASYNC109 - as above
-        """
-        Get the present state even if nothing changed; a poll before its time serves all that ask for one.
-
-        :param timeout: Seconds to wait at most; failures of the API are sat out that long.
-        :return: as :meth:`next`
-        """
-        if not self._poller.refresh(self, timeout):
-            return None
-        return await self.next(timeout)
-
-    def deliver(self, news: Snapshot | FlokitError, *, stale: bool = False) -> None:
-        """
-        Take news and wake up.
-
-        :param news: A snapshot, or the error that ended the poll for good.
-        :param stale: Whether the snapshot was asked for before this wait joined.
-        """
-        self.stale = stale
-        self._inbox = news
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
 
 
 class Poller:
@@ -145,6 +69,7 @@ class Poller:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.trouble: FlokitAPIError | None = None
+        self.undefined: FlokitConfigError | None = None
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[str, dict[Waiter, None]] = {}
         self._by_type: dict[str, dict[Waiter, None]] = {}
@@ -159,7 +84,11 @@ class Poller:
         self._hurried = False
         self._nudge = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._single_reads: asyncio.Task[None] | None = None
+        self._joined = False  # somebody, since the Airflow connection was read
+        self._undefined_since = 0.0
+        self._unlisted = Unlisted()
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._single_reads = asyncio.Semaphore(_SINGLE_READS)
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
@@ -191,8 +120,10 @@ class Poller:
         :param waiter: Served at once if an answer is fresh, else by the next.
         """
         waiter.joined_at = self._loop.time()
+        self._joined = True
         for name in waiter.ids:
             self._by_id.setdefault(name, {})[waiter] = None
+            self._unlisted.unchecked.add(name)
         for name in waiter.types:
             self._by_type.setdefault(name, {})[waiter] = None
         shortest = min(self._intervals, default=None)
@@ -225,9 +156,9 @@ class Poller:
             del self._intervals[waiter.interval]
         if not self._intervals:
             self._forget()
-            for task in (self._task, self._single_reads):
-                if task is not None:
-                    task.cancel()
+            self._stop_reading()
+            if self._task is not None:
+                self._task.cancel()
 
     def refresh(self, waiter: Waiter, patience: float) -> bool:
         """
@@ -238,7 +169,8 @@ class Poller:
         :return: False if no poll can come within its patience
         """
         self._unserved[waiter] = None
-        if self._serve_if_fresh(waiter):
+        # What was asked for before it joined it has seen already.
+        if self._snapshot_asked_at >= waiter.joined_at and self._serve_if_fresh(waiter):
             return True
         if self._not_before - self._loop.time() > patience:
             return False
@@ -250,12 +182,12 @@ class Poller:
         snapshot = self._snapshot
         if snapshot is None or self._loop.time() - self._answered_at >= FRESH or not snapshot.covers(waiter.ids):
             return False
-        self._serve(waiter, snapshot)
+        self._serve(waiter, snapshot, self._snapshot_asked_at)
         return True
 
-    def _serve(self, waiter: Waiter, snapshot: Snapshot) -> None:
+    def _serve(self, waiter: Waiter, snapshot: Snapshot, asked_at: float) -> None:
         """Hand a snapshot to a waiter; if it was asked for before the waiter joined, the next one will be too."""
-        stale = self._snapshot_asked_at < waiter.joined_at
+        stale = asked_at < waiter.joined_at
         if not stale:
             self._unserved.pop(waiter, None)
         waiter.deliver(snapshot, stale=stale)
@@ -267,12 +199,15 @@ class Poller:
                 self._hurried = False
                 self._asked_at = self._loop.time()
                 try:
+                    await self._renew(hook)
                     snapshot = await hook.observe(())
                 except FlokitAPIError as error:
                     self._failed(error)
                 except FlokitError as error:
-                    await self._end(error)
-                    return
+                    if not self._may_pass(error):
+                        await self._end(error)
+                        return
+                    self._failed(FlokitAPIError(str(error)))
                 except Exception as error:
                     log.exception("Polling FloKit (connection %r) failed unexpectedly", self.conn_id)
                     self._failed(
@@ -282,6 +217,21 @@ class Poller:
                     await self._publish(snapshot)
                     self._read_singly(hook, snapshot)
                 await self._sleep()
+
+    async def _renew(self, hook: FlokitAsyncHook) -> None:
+        """Re-read the Airflow connection if it may be another one for who joined, or if it leads nowhere."""
+        if self._joined or isinstance(self.trouble, FlokitUnreachableError):
+            await hook.renew()
+            self._joined = False
+
+    def _may_pass(self, error: FlokitError) -> bool:
+        """Tell whether to wait for a connection that is not defined: maybe its secrets backend does not answer."""
+        if not (isinstance(error, FlokitConfigError) and error.undefined):
+            return False
+        if self.undefined is None:
+            self._undefined_since = self._loop.time()
+        self.undefined = error
+        return self._loop.time() - self._undefined_since < PATIENCE
 
     async def _sleep(self) -> None:
         while True:
@@ -311,7 +261,7 @@ class Poller:
     async def _publish(self, snapshot: Snapshot) -> None:
         if self.trouble is not None:
             log.info("FloKit (connection %r) answers again", self.conn_id)
-        self.trouble, self._failures = None, 0
+        self.trouble, self.undefined, self._failures = None, None, 0
         before, self._snapshot = self._snapshot, snapshot
         self._answered_at, self._snapshot_asked_at = self._loop.time(), self._asked_at
         self._hurried = False
@@ -321,43 +271,42 @@ class Poller:
                 concerned.update(self._by_id.get(integration_id, {}))
                 for kind in kinds:
                     concerned.update(self._by_type.get(kind, {}))
-        await self._deliver([w for w in concerned if snapshot.covers(w.ids)], snapshot)
-
-    async def _deliver(self, waiters: Iterable[Waiter], snapshot: Snapshot) -> None:
-        for count, waiter in enumerate(waiters, 1):
-            self._serve(waiter, snapshot)
+        for count, waiter in enumerate([w for w in concerned if snapshot.covers(w.ids)], 1):
+            self._serve(waiter, snapshot, self._snapshot_asked_at)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
         """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
-        ids = [name for name in self._by_id if not listed.covers((name,))]
-        if ids and (self._single_reads is None or self._single_reads.done()):
-            reads = self._add_single_reads(hook, listed, ids)
-            self._single_reads = self._loop.create_task(reads, context=contextvars.Context())
+        for name in self._unlisted.update(listed, self._by_id):
+            if name not in self._reading:
+                read = self._read_one(hook, name)
+                self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
 
-    async def _add_single_reads(self, hook: FlokitAsyncHook, listed: Snapshot, ids: list[str]) -> None:
-        turns = asyncio.Semaphore(_SINGLE_READS)
-
-        async def read(name: str) -> Snapshot:
-            async with turns:
-                return await hook.read_unlisted(name)
-
-        found = await asyncio.gather(*map(read, ids))
-        whole = replace(
-            listed,
-            integrations={**listed.integrations, **{k: v for each in found for k, v in each.integrations.items()}},
-            missing=listed.missing.union(*(each.missing for each in found)),
-            unread={**listed.unread, **{k: v for each in found for k, v in each.unread.items()}},
-        )
-        errors = [unread.error for unread in whole.unread.values()]
-        waits = [error.retry_after or 0.0 for error in errors if isinstance(error, FlokitAPIError)]
-        self._not_before = max(self._not_before, self._loop.time() + max(waits, default=0.0))
-        concerned = {waiter: None for name in ids for waiter in self._by_id.get(name, {})}
-        await self._deliver([w for w in concerned if whole.covers(w.ids)], whole)
+    async def _read_one(self, hook: FlokitAsyncHook, name: str) -> None:
+        try:
+            async with self._single_reads:
+                asked_at = self._loop.time()
+                found = await hook.read_unlisted(name)
+        except Exception:
+            log.exception("Reading %s (connection %r) failed unexpectedly", shown(name), self.conn_id)
+            return
+        finally:
+            del self._reading[name]
+        if name in found.unread and isinstance(error := found.unread[name].error, FlokitAPIError):
+            self._not_before = max(self._not_before, self._loop.time() + (error.retry_after or 0.0))
+        changed = self._unlisted.note(name, found, asked_at)
+        for count, waiter in enumerate(list(self._by_id.get(name, ())), 1):
+            if (changed or waiter in self._unserved) and self._snapshot is not None:
+                whole, since = self._unlisted.added_to(self._snapshot, waiter.ids)
+                if whole.covers(waiter.ids):
+                    self._serve(waiter, whole, min(since, self._snapshot_asked_at))
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _end(self, error: FlokitError) -> None:
         self._forget()
+        self._stop_reading()
         for count, waiter in enumerate(self._everyone(), 1):
             waiter.deliver(error)
             if count % AT_ONCE == 0:
@@ -371,12 +320,15 @@ class Poller:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._forget()
-        if self._single_reads is not None:
-            self._single_reads.cancel()
+        self._stop_reading()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
             for waiter in self._everyone():
                 waiter.deliver(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke: {error!r}"))
+
+    def _stop_reading(self) -> None:
+        for read in list(self._reading.values()):
+            read.cancel()
 
     def _forget(self) -> None:
         pollers = self._all.get(self._loop, {})

@@ -155,10 +155,11 @@ class FlokitIntegrationTrigger(BaseTrigger):
                         return outcome
                     later = float("inf") if watch.recheck_after is None else watch.recheck_after
                     recheck = time.monotonic() + max(later, _RECHECK)
-                elif waiter.trouble is not None and now >= min(end, watch.next_heartbeat):
+                elif waiter.trouble is not None and time.monotonic() >= min(end, watch.next_heartbeat):
                     watch.trouble(waiter.trouble)
                 if now >= end and not (news is not None and waiter.stale):
-                    return watch.timed_out(self.timeout)
+                    undefined = waiter.undefined
+                    return watch.timed_out(self.timeout) if undefined is None else watch.failed(undefined)
                 watch.heartbeat_if_due()
 
 

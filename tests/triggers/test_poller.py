@@ -6,17 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit import retry
-from airflow_provider_flokit.simulator import Fault
+from airflow_provider_flokit import api, retry
+from airflow_provider_flokit.simulator import Fault, Simulator
 from airflow_provider_flokit.triggers import _poller
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+from airflow_provider_flokit.watch import Watch
 from tests.triggers.test_flokit import fire
 
 if TYPE_CHECKING:
     import pytest
-
-    from airflow_provider_flokit.simulator import Simulator
 
 STRIPE = "int_01hx4j7stripe"
 LIST = "/v1/integrations"
@@ -237,6 +236,173 @@ def test_an_id_that_cannot_be_read_singly_delays_no_other(flokit: Simulator) -> 
         return waited
 
     assert asyncio.run(main()) < 0.6
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
+    """Leave integrations out of the list that can be read singly."""
+    parse = api._parse_list
+
+    def without(data: Any) -> Any:
+        return parse({"integrations": [each for each in data["integrations"] if each["id"] not in hidden]})
+
+    monkeypatch.setattr(api, "_parse_list", without)
+
+
+def test_a_slow_single_read_delays_no_other_single_read(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each id that the list does not hold is read, and served, on its own."""
+    hide(monkeypatch, "int_slow", "int_quick")
+    for name in ("int_slow", "int_quick"):
+        flokit.add_integration(name, status="syncing")
+    flokit.fail(Fault.slow(1.5), path=f"{LIST}/int_slow", times=None)
+
+    async def main() -> float:
+        slow = asyncio.create_task(fire(trigger("int_slow")))
+        quick = asyncio.create_task(fire(trigger("int_quick")))
+        await asyncio.sleep(0.4)
+        flokit.set_state("int_quick", status="connected")
+        changed = time.monotonic()
+        assert (await quick)["ending"] == "ready"
+        waited = time.monotonic() - changed
+        slow.cancel()
+        return waited
+
+    assert asyncio.run(main()) < 1.0
+
+
+def test_a_single_read_older_than_the_baseline_is_no_failure(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for before a wait joined is old for it also if a newer list came meanwhile."""
+    hide(monkeypatch, STRIPE)
+    flokit.add_integration(STRIPE, **ERROR)
+    flokit.add_integration("int_other", status="syncing")
+    flokit.fail(Fault.slow(0.6), path=f"{LIST}/{STRIPE}")
+
+    async def main() -> dict[str, Any]:
+        other = asyncio.create_task(fire(trigger("int_other")))
+        before = asyncio.create_task(fire(trigger(tolerate_failures=True)))
+        await asyncio.sleep(0.3)
+        flokit.set_state(STRIPE, status="syncing", error_message=None)
+        wait = asyncio.create_task(fire(trigger(None, receipt=receipt())))
+        await asyncio.sleep(0.8)
+        flokit.set_state(STRIPE, status="connected", last_synced_at="2024-03-15T13:00:00Z")
+        event = await wait
+        for each in (other, before):
+            each.cancel()
+        return event
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_single_read_that_changed_nothing_wakes_nobody(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that the list does not hold costs one request per poll, and its wait nothing while nothing changes."""
+    hide(monkeypatch, STRIPE)
+    flokit.add_integration(STRIPE, status="syncing")
+    woken: list[Any] = []
+    deliver = _poller.Waiter.deliver
+
+    def counted(self: Any, *given: Any, **named: Any) -> None:
+        woken.append(given)
+        deliver(self, *given, **named)
+
+    monkeypatch.setattr(_poller.Waiter, "deliver", counted)
+
+    async def main() -> None:
+        wait = asyncio.create_task(fire(trigger(poll_interval=0.05)))
+        await asyncio.sleep(0.6)
+        flokit.set_state(STRIPE, status="connected")
+        assert (await wait)["ending"] == "ready"
+
+    asyncio.run(main())
+    assert sum(r.path == f"{LIST}/{STRIPE}" for r in flokit.requests) > 4
+    assert len(woken) == 2
+
+
+def test_a_deadline_that_is_over_is_no_tight_loop(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that joins late, right after a poll, sleeps until the next answer instead of looking at the last again."""
+    monkeypatch.setattr(_poller, "HURRY", 0.2)
+    flokit.add_integration(STRIPE, status="syncing")
+    looks: list[Any] = []
+    look = Watch.look
+
+    def counted(self: Watch, *given: Any, **named: Any) -> Any:
+        looks.append(given)
+        return look(self, *given, **named)
+
+    monkeypatch.setattr(Watch, "look", counted)
+
+    async def main() -> dict[str, Any]:
+        first = asyncio.create_task(fire(trigger(poll_interval=1)))
+        await asyncio.sleep(0.15)
+        looks.clear()
+        event = await fire(trigger(poll_interval=1, deadline=time.time() - 60))
+        first.cancel()
+        return event
+
+    assert asyncio.run(main())["ending"] == "timed_out"
+    assert len(looks) <= 2
+
+
+def test_who_joins_is_served_by_the_connection_as_it_is_now(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Airflow connection came to mean another workspace while waits were running on the old one."""
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> dict[str, Any]:
+        old = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.3)
+        with Simulator() as other:
+            other.add_integration("int_new")
+            monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", other.connection_uri())
+            event = await fire(trigger("int_new"))
+            old.cancel()
+            return event
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_host_that_is_mended_in_the_middle_of_a_wait_is_found(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing answers, the Airflow connection is read again before each attempt."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
+    flokit.add_integration(STRIPE)
+    right = flokit.connection_uri()
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", '{"conn_type": "flokit", "password": "k", "host": "127.0.0.1:9"}')
+
+    async def main() -> dict[str, Any]:
+        wait = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.5)
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", right)
+        return await wait
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_secrets_backend_that_blinks_ends_no_wait(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow calls a connection undefined that it cannot get; for some seconds that may pass."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
+    flokit.add_integration(STRIPE)
+    uri = flokit.connection_uri()
+    monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
+
+    async def main() -> dict[str, Any]:
+        wait = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.5)
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", uri)
+        return await wait
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_connection_that_stays_undefined_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits an hour to hear of a connection that does not exist."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
+    monkeypatch.setattr(_poller, "PATIENCE", 0.3)
+    started = time.monotonic()
+    event = asyncio.run(fire(trigger(flokit_conn_id="nowhere", timeout=60)))
+    assert event["error"] == "FlokitConfigError"
+    assert "'nowhere' is not defined" in event["message"]
+    assert time.monotonic() - started < 10
 
 
 def test_an_unlisted_id_may_turn_from_a_passing_failure_to_a_final_one(flokit: Simulator) -> None:
