@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DAGS = Path(__file__).parent / "chaos_dags"
 ROOT = Path(__file__).parents[2]
-LIMIT = 780.0
+LIMIT = 1500.0
 """Seconds after which a case that has not ended is given up."""
 
 PARALLELISM = 16

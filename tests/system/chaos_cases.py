@@ -511,7 +511,7 @@ def triggerer(stage: Stage, row: Row) -> None:
     def deferred() -> int:
         return list(stage.airflow.task_states(*run).values()).count("deferred")
 
-    stage.until(lambda: deferred() == total, 240, f"{total} waits are deferred", deferred)
+    stage.until(lambda: deferred() == total, 420, f"{total} waits are deferred", deferred)
     stage.tell(f"{total} waits are deferred, after {time.monotonic() - began:.0f} s")
     for index in range(COUNTS["watch"]):
         simulator.run_scheduled_sync(f"int_watch_{index}", shape_of(index)[0])
