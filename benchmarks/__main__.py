@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import environment, imports
 from benchmarks.subjects import SUBJECTS
-from benchmarks.table import table
+from benchmarks.table import MISSED, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ Runs = dict[str, list[dict[str, float]]]
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run what the command line asks for; 0 if everything was measured and every goal is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one run, fewer numbers of waits, no picture, no Airbyte")
     parser.add_argument("--runs", type=int, help="runs of which the median is shown (default: 3, quick: 1)")
@@ -45,22 +45,24 @@ def main() -> int:
     begin = time.monotonic()
     python = environment.prepare()
     results: Runs = {}
+    done = True
     for number in range(runs):  # all subjects in turn, so that a change of the machine's mood meets them all
         for name in names:
             if SUBJECTS[name].waits_in_thread and number > 0:
                 continue
-            _add(results, python, name, WAITS, _ALL)
+            done &= _add(results, python, name, WAITS, _ALL)
         if "flokit" in names:
-            _add(results, python, "flokit", MANY, _MANY)
+            done &= _add(results, python, "flokit", MANY, _MANY)
     if not options.quick:
         for name in names:
             for waits in _CURVE.get(name, _CURVE["sleeping"]):
-                _add(results, python, name, waits, "lag")
+                done &= _add(results, python, name, waits, "lag")
     medians = {key: _medians(value) for key, value in results.items()}
     import_cost = imports.cost(python, environment.ROOT)
     installed = environment.versions(python)
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Airflow {installed['apache-airflow']}"
-    sys.stdout.write(table(medians, runs, machine, installed, import_cost) + "\n")
+    text = table(medians, runs, machine, installed, import_cost)
+    sys.stdout.write(f"{text}\n")
     sys.stderr.write(f"-- {(time.monotonic() - begin) / 60:.0f} minutes\n")
     if not options.quick:
         out = Path(__file__).with_name("waits.png")
@@ -72,11 +74,11 @@ def main() -> int:
             cwd=environment.ROOT,
         )
         sys.stderr.write(f"-- wrote {out.relative_to(environment.ROOT)}\n")
-    return 0
+    return 0 if done and MISSED not in text else 1
 
 
-def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> None:
-    """Measure once, in a fresh process; what fails is left out of the table and said."""
+def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> bool:
+    """Measure once, in a fresh process, and tell whether that went well; what fails is left out of the table."""
     sys.stderr.write(f"-- {name}, {waits:,} waits\n")
     command = [str(python), "-m", "benchmarks.run", name, str(waits), phases]
     try:
@@ -85,11 +87,12 @@ def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> Non
         )
     except subprocess.TimeoutExpired:
         sys.stderr.write(f"-- {name}, {waits:,} waits: not done within {_PATIENCE:g} s\n")
-        return
+        return False
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{error.stderr[-2000:]}\n-- {name}, {waits:,} waits: failed\n")
-        return
+        return False
     results.setdefault(f"{name}:{waits}", []).append(json.loads(done.stdout.splitlines()[-1]))
+    return True
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:

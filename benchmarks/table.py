@@ -22,6 +22,9 @@ _PACKAGES: Final = {
 _LATENCY: Final = INTERVAL + 0.05 + 0.5
 _CPU_RATIO: Final = 30
 _MEMORY_RATIO: Final = 1.5
+MISSED: Final = "NO"
+"""What the table says of a goal that is not met."""
+
 _MANY_STOP: Final = 0.25
 _IMPORT: Final = 0.01
 
@@ -49,7 +52,7 @@ def table(medians: Medians, runs: int, machine: str, installed: Mapping[str, str
         mine = ours.get(figure)
         ratio = f"{min(peers) / mine:,.1f}" if peers and mine else "-"
         cells = ["-" if v is None else show(v) for v in values]
-        rows.append([title, *cells, ratio, goal, "-" if met is None else "yes" if met else "NO"])
+        rows.append([title, *cells, ratio, goal, "-" if met is None else _yes(met)])
 
     def below(figure: str, bound: float | None) -> bool | None:
         return None if bound is None or figure not in ours else ours[figure] <= bound
@@ -140,4 +143,4 @@ def _kb(value: float) -> str:
 
 
 def _yes(met: bool) -> str:  # noqa: FBT001 - a cell
-    return "yes" if met else "NO"
+    return "yes" if met else MISSED
