@@ -73,6 +73,7 @@ class Poller:
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[str, dict[Waiter, None]] = {}
         self._by_type: dict[str, dict[Waiter, None]] = {}
+        self._every: dict[Waiter, None] = {}
         self._unserved: dict[Waiter, None] = {}
         self._intervals: Counter[float] = Counter()
         self._snapshot: Snapshot | None = None
@@ -113,6 +114,14 @@ class Poller:
         """
         return Waiter(self, tuple(ids), tuple(types), interval if interval > 0 else ZERO_INTERVAL)
 
+    def listener(self, interval: float) -> Waiter:
+        """
+        Make a waiter that is served with every answer; it joins when it is entered.
+
+        :param interval: As for :meth:`waiter`.
+        """
+        return Waiter(self, (), (), interval if interval > 0 else ZERO_INTERVAL, every=True)
+
     def add(self, waiter: Waiter) -> None:
         """
         Let a waiter join.
@@ -126,6 +135,8 @@ class Poller:
             self._unlisted.unchecked.add(name)
         for name in waiter.types:
             self._by_type.setdefault(name, {})[waiter] = None
+        if waiter.every:
+            self._every[waiter] = None
         shortest = min(self._intervals, default=None)
         self._intervals[waiter.interval] += 1
         if self._task is None:
@@ -150,6 +161,7 @@ class Poller:
                 waiters.pop(waiter, None)
                 if not waiters:
                     index.pop(name, None)
+        self._every.pop(waiter, None)
         self._unserved.pop(waiter, None)
         self._intervals[waiter.interval] -= 1
         if self._intervals[waiter.interval] <= 0:
@@ -266,6 +278,7 @@ class Poller:
         self._answered_at, self._snapshot_asked_at = self._loop.time(), self._asked_at
         self._hurried = False
         concerned: dict[Waiter, None] = dict.fromkeys(w for w in self._unserved if snapshot.covers(w.ids))
+        concerned.update(self._every)
         if before is not None:
             for integration_id, kinds in _changes(before, snapshot):
                 concerned.update(self._by_id.get(integration_id, {}))
@@ -313,7 +326,7 @@ class Poller:
                 await asyncio.sleep(0)
 
     def _everyone(self) -> list[Waiter]:
-        everyone: dict[Waiter, None] = {}
+        everyone: dict[Waiter, None] = dict(self._every)
         for waiters in (*self._by_id.values(), *self._by_type.values()):
             everyone.update(waiters)
         return list(everyone)

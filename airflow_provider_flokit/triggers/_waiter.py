@@ -21,11 +21,21 @@ class Waiter:
     :param ids: Integration ids that matter to this wait.
     :param types: Integration types that matter to it.
     :param interval: Seconds between polls that it asks for.
+    :param every: Whether every answer matters to it, also one in which nothing changed.
     """
 
-    __slots__ = ("_future", "_inbox", "_poller", "ids", "interval", "joined_at", "stale", "types")
+    __slots__ = ("_future", "_inbox", "_poller", "every", "ids", "interval", "joined_at", "stale", "types")
 
-    def __init__(self, poller: Poller, ids: tuple[str, ...], types: tuple[str, ...], interval: float) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        ids: tuple[str, ...],
+        types: tuple[str, ...],
+        interval: float,
+        *,
+        every: bool = False,
+    ) -> None:
+        self.every = every
         self.ids = ids
         self.types = types
         self.interval = interval

@@ -1,4 +1,4 @@
-"""Triggers: waiting for FloKit in the triggerer."""
+"""Triggers: waiting for FloKit in the triggerer, and watching it for assets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from airflow.providers.common.compat.triggers import BaseEventTrigger
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_flokit.arguments import conditions_of
+from airflow_provider_flokit.api import checked_id
+from airflow_provider_flokit.arguments import conditions_of, one_text, seconds
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.deferral import BACKSTOP
-from airflow_provider_flokit.errors import FlokitError
+from airflow_provider_flokit.errors import FlokitError, FlokitPermanentError
+from airflow_provider_flokit.events import checked_on
 from airflow_provider_flokit.models import as_utc
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers._turns import Turns
+from airflow_provider_flokit.triggers._watcher import Store, Watcher, answers
 from airflow_provider_flokit.wait import Wait
 from airflow_provider_flokit.watch import GRACE, Watch
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
     from logging import Logger
+
+    from airflow_provider_flokit.triggers._stream import Delivery, WorkspaceStream
 
 
 class FlokitIntegrationTrigger(BaseTrigger):
@@ -165,3 +172,99 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
 _RECHECK = 1.0
 """Seconds at least between two looks for which only time is the reason; the server tells it in whole seconds."""
+
+
+class FlokitSyncedTrigger(BaseEventTrigger):
+    """
+    Tell an asset's watcher each time an integration has synced; it never ends.
+
+    For ``Asset(..., watchers=[AssetWatcher(name=..., trigger=FlokitSyncedTrigger(integration_id=...))])``: a DAG that
+    is scheduled on the asset starts when FloKit has synced. What an event tells says
+    :func:`airflow_provider_flokit.events.payload`. All watchers and waits of one triggerer on the same connection
+    share one poll; failures of the API are sat out with growing pauses and make no event.
+
+    On Airflow 3.3 and later the asset state store keeps what was seen: a restart of the triggerer, also a kill, loses
+    no event, and repeats one only if it was killed within the second or two in which Airflow confirms it. What happens
+    while no triggerer runs, or while all DAGs of the asset are paused, makes one event afterwards. On Airflow 3.0 to
+    3.2 there is no such store, and what happens between two runs of the triggerer is not seen.
+
+    :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe``.
+    :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough.
+    :param poll_interval: Seconds between polls; the shortest one asked for on the connection counts. Several syncs
+        between two polls make one event. Default 30.
+    :param on: ``"synced"`` (default): ``last_synced_at`` has moved. ``"error"``: the integration went into error.
+        ``"any"``: both.
+    :raises FlokitPermanentError: on Airflow 2, which has no asset watchers
+    """
+
+    def __init__(
+        self,
+        integration_id: str,
+        *,
+        flokit_conn_id: str = DEFAULT_CONN_ID,
+        poll_interval: float = 30.0,
+        on: str = "synced",
+    ) -> None:
+        if not AIRFLOW_V_3_0_PLUS:
+            raise FlokitPermanentError(
+                "FlokitSyncedTrigger needs Airflow 3: older versions have no asset watchers. Upgrade Airflow, or wait "
+                "with FlokitIntegrationSensor."
+            )
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.integration_id = checked_id(integration_id)
+        self.flokit_conn_id = one_text(flokit_conn_id, "flokit_conn_id")
+        self.poll_interval = seconds(poll_interval, "poll_interval")
+        self.on = checked_on(on)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, for the trigger table; equal ones share a row."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "integration_id": self.integration_id,
+                "flokit_conn_id": self.flokit_conn_id,
+                "poll_interval": self.poll_interval,
+                "on": self.on,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll and yield events, where Airflow has no shared streams (before 3.3)."""
+        watcher = self._watcher()
+        async for snapshot in answers(self.flokit_conn_id, self.poll_interval):
+            for payload in await watcher.look(snapshot):
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+    def shared_stream_key(self) -> tuple[str, ...]:
+        """Return what the poll depends on: watchers with the same key share a stream (Airflow 3.3 and later)."""
+        return ("flokit", self.flokit_conn_id, str(self.poll_interval))
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> WorkspaceStream:
+        """
+        Make the stream for all watchers with the same key.
+
+        :param kwargs: The arguments of one of them.
+        """
+        from airflow_provider_flokit.triggers._stream import WorkspaceStream
+
+        return WorkspaceStream(kwargs["flokit_conn_id"], kwargs["poll_interval"])
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Delivery]) -> AsyncIterator[TriggerEvent]:
+        """
+        Yield the events of this watcher's integration.
+
+        :param shared_stream: The answers of the shared poll.
+        """
+        watcher = self._watcher()
+        async for delivery in shared_stream:
+            for payload in await watcher.look(delivery.snapshot):
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+            if (memory := watcher.unsaved) is not None:
+                delivery.saves.append((watcher, memory))
+
+    def _watcher(self) -> Watcher:
+        accessors = getattr(self, "asset_state_store", None)
+        key = f"flokit/{self.on}/{self.flokit_conn_id}/{self.integration_id}"
+        store = None if accessors is None else Store(accessors, key)
+        return Watcher(self.integration_id, self.flokit_conn_id, self.on, store)
