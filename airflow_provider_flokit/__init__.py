@@ -16,6 +16,14 @@ def get_provider_info() -> dict[str, Any]:
     :return: a dict that validates against Airflow's ``provider_info.schema.json``
     """
     name = "FloKit"
+    assets = "airflow_provider_flokit.assets.flokit"
+    # Airflow 3 reads asset-uris, Airflow 2 dataset-uris.
+    uris = {
+        "schemes": ["flokit"],
+        "handler": f"{assets}.sanitize_uri",
+        "to_openlineage_converter": f"{assets}.convert_asset_to_openlineage",
+        "factory": f"{assets}.create_asset",
+    }
     return {
         "package-name": "airflow-provider-flokit",
         "name": name,
@@ -28,6 +36,8 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.operators.flokit"]}],
         "sensors": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.sensors.flokit"]}],
         "triggers": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.triggers.flokit"]}],
+        "asset-uris": [uris],
+        "dataset-uris": [dict(uris)],
         "connection-types": [
             {
                 "connection-type": "flokit",

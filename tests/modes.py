@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,12 +94,14 @@ class End:
     :param error: The exception's class.
     :param message: Its message.
     :param xcoms: All XComs, the return value among them.
+    :param extras: What the asset events of the task's outlets carry, by the asset's URI.
     """
 
     state: str
     error: str
     message: str
     xcoms: dict[str, Any]
+    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) -> End:
@@ -110,7 +113,8 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) ->
     :param monkeypatch: Needed for rescheduling on Airflow 2.
     """
     ti = TaskInstance(make())
-    context: Any = {"ti": ti, "task_instance": ti}
+    events = _outlet_events()
+    context: Any = {"ti": ti, "task_instance": ti, "outlet_events": events}
     try:
         if mode == RESCHEDULE:
             value = _rescheduled(make, ti, context, monkeypatch)
@@ -122,7 +126,15 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) ->
         return End("failed", type(error).__name__, str(error), ti.xcoms)
     if value is not None:
         ti.xcom_push("return_value", value)
-    return End("success", "", "", ti.xcoms)
+    extras = {outlet.uri: json.loads(json.dumps(events[outlet].extra)) for outlet in ti.task.outlets}
+    return End("success", "", "", ti.xcoms, extras)
+
+
+def _outlet_events() -> Any:
+    """Return what Airflow gives a task as ``context["outlet_events"]``."""
+    if not AIRFLOW_V_3_0_PLUS:
+        return importlib.import_module("airflow.utils.context").OutletEventAccessors()
+    return importlib.import_module("airflow.sdk.execution_time.context").OutletEventAccessors()
 
 
 def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, monkeypatch: Any) -> Any:

@@ -196,3 +196,16 @@ def test_hook_has_the_same_fields() -> None:
         assert widget.field_class.__name__ == kinds[name]
         assert widget.kwargs["label"] == fields[name]["label"]
         assert widget.kwargs["description"] == fields[name]["description"]
+
+
+# Assets
+
+
+@pytest.mark.parametrize("kind", ["asset-uris", "dataset-uris"])
+def test_airflow_knows_the_asset_scheme(kind: str) -> None:
+    """Airflow 3 and Airflow 2 each read their own entry; both name functions that are there."""
+    (entry,) = INFO[kind]
+    assert entry["schemes"] == ["flokit"]
+    for role in ("handler", "to_openlineage_converter", "factory"):
+        module, _, name = entry[role].rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name))

@@ -15,6 +15,7 @@ from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api import FlokitAPI, LastList, Pause, Reload, Send, Snapshot
 from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
+from airflow_provider_flokit.lineage import collect
 from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class FlokitHook(BaseHook):
         :param integration_id: E.g. ``int_01hx4j7stripe``.
         :raises FlokitNotFoundError: if there is none with that id
         """
-        return self._run(lambda api: api.get_integration(integration_id))
+        integration = self._run(lambda api: api.get_integration(integration_id))
+        collect(self, integration.id, changed=False)
+        return integration
 
     def find_integration(self, integration_type: str) -> Integration:
         """
@@ -103,7 +106,7 @@ class FlokitHook(BaseHook):
         :raises FlokitSyncAlreadyRunningError: if a sync is running already (409)
         :raises FlokitPermissionError: if the key is read-only (403)
         """
-        return self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))[0]
+        return self.start_sync(integration_id, idempotency_key)[0]
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -117,7 +120,7 @@ class FlokitHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
             return False, _test_failure(error)
 
-    def start_sync(self, integration_id: str, idempotency_key: str) -> tuple[str, datetime]:
+    def start_sync(self, integration_id: str, idempotency_key: str | None) -> tuple[str, datetime]:
         """
         Start a sync, as :meth:`trigger_sync`; also tell the server's time.
 
@@ -125,7 +128,9 @@ class FlokitHook(BaseHook):
         :param idempotency_key: Sent with every attempt.
         :return: the sync_id and the server time of the answer
         """
-        return self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))
+        started = self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))
+        collect(self, integration_id, changed=True)
+        return started
 
     def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Snapshot:
         """
@@ -151,6 +156,15 @@ class FlokitHook(BaseHook):
         :param patience: Seconds that the pauses between attempts may take in all; None for no limit.
         """
         return self._run(lambda api: api.observe(ids, retries=retries, patience=patience))
+
+    def read_unlisted(self, integration_id: str) -> Snapshot:
+        """
+        Read one integration, once.
+
+        :param integration_id: Its id.
+        :return: a snapshot that tells what it is, that it is missing, or why it could not be read
+        """
+        return self._run(lambda api: api.read_unlisted(integration_id))
 
     @property
     def retry_limit(self) -> int:
@@ -279,7 +293,9 @@ class FlokitAsyncHook(BaseHook):
 
     async def get_integration(self, integration_id: str) -> Integration:
         """Read one integration, see :meth:`FlokitHook.get_integration`."""
-        return await self._run(lambda api: api.get_integration(integration_id))
+        integration = await self._run(lambda api: api.get_integration(integration_id))
+        collect(self, integration.id, changed=False)
+        return integration
 
     async def find_integration(self, integration_type: str) -> Integration:
         """Find the one integration of a type, see :meth:`FlokitHook.find_integration`."""
@@ -287,7 +303,9 @@ class FlokitAsyncHook(BaseHook):
 
     async def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
         """Start a sync, see :meth:`FlokitHook.trigger_sync`."""
-        return (await self._run(lambda api: api.trigger_sync(integration_id, idempotency_key)))[0]
+        sync_id, _ = await self._run(lambda api: api.trigger_sync(integration_id, idempotency_key))
+        collect(self, integration_id, changed=True)
+        return sync_id
 
     async def test_connection(self) -> tuple[bool, str]:
         """List the integrations once, see :meth:`FlokitHook.test_connection`."""
@@ -313,12 +331,7 @@ class FlokitAsyncHook(BaseHook):
             await self._close()
 
     async def read_unlisted(self, integration_id: str) -> Snapshot:
-        """
-        Read an integration that the list does not hold.
-
-        :param integration_id: Its id.
-        :return: a snapshot that tells what it is, that it is missing, or why it could not be read
-        """
+        """Read one integration, once, see :meth:`FlokitHook.read_unlisted`."""
         return await self._run(lambda api: api.read_unlisted(integration_id))
 
     async def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:

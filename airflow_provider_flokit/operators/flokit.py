@@ -17,6 +17,7 @@ from airflow_provider_flokit.errors import (
     FlokitSyncFailedError,
     shown,
 )
+from airflow_provider_flokit.operators._openlineage import TellsOpenLineage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitTriggerSyncOperator(BaseOperator):
+class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     """
     Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
 
@@ -49,6 +50,10 @@ class FlokitTriggerSyncOperator(BaseOperator):
 
     If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null, and the first
     success after this task began counts. FloKit has no way to cancel a sync, so killing the task does not stop it.
+
+    If it waited, the asset events of its outlets for the integration
+    (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) carry ``sync_id``, ``last_synced_at``,
+    ``previous_synced_at``, ``events_total`` and ``events_brought``; the last two take one more request.
 
     :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe`` (templated); or
     :param integration_type: its type, e.g. ``stripe``, if exactly one integration has it (templated).
@@ -105,12 +110,14 @@ class FlokitTriggerSyncOperator(BaseOperator):
         store = self._store(context)
         with store.kept_for_the_next_try(), FlokitHook(self.flokit_conn_id) as hook:
             receipt = self._resumed(hook, store) or self._started(hook, store, context)
+            self._receipt = receipt
             context["ti"].xcom_push(key="receipt", value=receipt.to_json())
             if not self.wait_for_completion:
                 store.forget()
                 return receipt.sync_id
             if receipt.skipped:
                 self._push_integration(context, receipt.baseline)
+                self._tell_outlets(context, receipt, receipt.baseline)
                 return None
             if self.deferrable:
                 self._defer(receipt)
@@ -187,6 +194,10 @@ class FlokitTriggerSyncOperator(BaseOperator):
         else:
             before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
         (baseline,) = before.integrations.values()
+        if baseline.sync_stats is None and self._has_outlet(baseline):
+            # The list has no statistics, which the outlet's event is to compare with.
+            before = hook.read(integration_id=baseline.id)
+            baseline = before.integrations[baseline.id]
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
             self.log.info(
@@ -222,6 +233,11 @@ class FlokitTriggerSyncOperator(BaseOperator):
             receipt = replace(receipt, sync_id=sync_id, triggered_at=at)
         store.keep(receipt, requested=True)
         return receipt
+
+    def _has_outlet(self, integration: Integration) -> bool:
+        from airflow_provider_flokit.outlets import has_outlet
+
+        return self.wait_for_completion and has_outlet(self.outlets, integration.id)
 
     def _is_mine(self, integration: Integration) -> bool:
         """Tell whether this is the integration to sync; a cleared run may have rendered another one."""
@@ -276,17 +292,28 @@ class FlokitTriggerSyncOperator(BaseOperator):
     def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> str | None:
         from airflow_provider_flokit.outcome import Ending
 
+        self._receipt = receipt
         for integration in outcome.integrations:
             self._push_integration(context, integration)
         store = self._store(context)
         if outcome.ending is not Ending.READY:
+            self._failure = outcome.message
             error = outcome.exception()
             if isinstance(error, FlokitSyncFailedError):
                 store.forget()
             raise error
-        store.forget()
         self.log.info("%s has synced", receipt.integration_id)
+        for integration in outcome.integrations:
+            self._tell_outlets(context, receipt, integration)
+        store.forget()
         return receipt.sync_id
+
+    def _tell_outlets(self, context: Context, receipt: SyncReceipt, now: Integration) -> None:
+        from airflow_provider_flokit.outlets import tell
+        from airflow_provider_flokit.report import SyncReport
+
+        report = SyncReport.of(now, receipt)
+        (self._report,) = tell(context, self.outlets, [report], self.flokit_conn_id, cast("Logger", self.log))
 
     @staticmethod
     def _push_integration(context: Context, integration: Integration) -> None:

@@ -46,7 +46,9 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     ``silent_fail`` logs failures of syncs and goes on waiting; ``exponential_backoff`` and ``max_wait`` stretch the
     polls of a worker only.
 
-    The return value is the integration's state as JSON, or a list of them if a list was given.
+    The return value is the integration's state as JSON, or a list of them if a list was given. The asset events of its
+    outlets for the integrations (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) carry ``last_synced_at``
+    and ``events_total``, and with a receipt also ``sync_id``, ``previous_synced_at`` and ``events_brought``.
 
     :param integration_id: Id of the integration, or a list of ids that must all be ready (templated).
     :param integration_type: Type of the integration, or a list of types; exactly one integration must have it
@@ -123,16 +125,16 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             try:
                 return super().execute(context)
             except AirflowSensorTimeout:
-                return self._last_look(watch)
+                return self._last_look(context, watch)
             except AirflowSkipException as skip:
                 # Airflow's own soft_fail and never_fail: raised from the failure, or from nothing at the timeout.
                 if skip.__cause__ is None:
-                    return self._last_look(watch)
+                    return self._last_look(context, watch)
                 if isinstance(skip.__cause__, FlokitError):
                     raise skip.__cause__ from None
                 raise
 
-    def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> bool | PokeReturnValue:
         """
         Look once.
 
@@ -148,9 +150,9 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         self._watch.heartbeat_if_due()
         if outcome is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._conclude(outcome, self._watch.wait))
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcome, self._watch.wait))
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002 - as execute
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """
         Go on after the trigger fired.
 
@@ -160,7 +162,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         from airflow_provider_flokit.outcome import Outcome
 
         with self._ending():
-            return self._conclude(Outcome.from_event(event), self._new_watch().wait)
+            return self._conclude(context, Outcome.from_event(event), self._new_watch().wait)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """
@@ -175,7 +177,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         if ended_by_airflow(next_method, next_kwargs):
             raise_if_execution_timeout(self.execution_timeout, self.timeout)
             with self._ending():
-                return self._last_look(self._new_watch())
+                return self._last_look(context, self._new_watch())
         if next_method == "execute_complete":
             # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
             return self.execute_complete(context, **(next_kwargs or {}))
@@ -234,11 +236,11 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         )
         return Watch(wait, cast("Logger", self.log))
 
-    def _last_look(self, watch: Watch) -> Any:
+    def _last_look(self, context: Context, watch: Watch) -> Any:
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         hook = self._hook or FlokitHook(self.flokit_conn_id)
-        return self._conclude(watch.ask_at_the_end(hook, self.timeout), watch.wait)
+        return self._conclude(context, watch.ask_at_the_end(hook, self.timeout), watch.wait)
 
     def _defer(self, wait: Wait) -> NoReturn:
         from airflow_provider_flokit.deferral import BACKSTOP
@@ -256,11 +258,15 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
         )
 
-    def _conclude(self, outcome: Outcome, wait: Wait) -> Any:
+    def _conclude(self, context: Context, outcome: Outcome, wait: Wait) -> Any:
         from airflow_provider_flokit.outcome import Ending
+        from airflow_provider_flokit.outlets import tell
+        from airflow_provider_flokit.report import SyncReport
 
         match outcome.ending:
             case Ending.READY:
+                reports = [SyncReport.of(each, wait.receipts.get(each.id)) for each in outcome.integrations]
+                tell(context, self.outlets, reports, self.flokit_conn_id, cast("Logger", self.log))
                 states = [integration.to_json() for integration in outcome.integrations]
                 return states[0] if wait.single else states
             case Ending.TIMED_OUT:

@@ -1,0 +1,116 @@
+"""
+Assets: the ``flokit://`` URI of an integration, ``flokit://CONNECTION/INTEGRATION``.
+
+Airflow finds the functions here through the provider's metadata: it has every ``flokit://`` URI checked and normalised
+when an asset is made, and translates assets for OpenLineage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_flokit.api import checked_id
+from airflow_provider_flokit.arguments import one_text
+from airflow_provider_flokit.connection import DEFAULT_CONN_ID
+from airflow_provider_flokit.errors import FlokitArgumentError, shown
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
+
+SCHEME = "flokit"
+
+
+def flokit_asset(
+    integration_id: str,
+    *,
+    flokit_conn_id: str = DEFAULT_CONN_ID,
+    name: str | None = None,
+    extra: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Asset:
+    """
+    Return the asset that stands for the data of an integration; equal arguments give equal assets.
+
+    :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe``.
+    :param flokit_conn_id: Airflow connection of type ``flokit``; the workspace is known by it.
+    :param name: Name of the asset. Default: ``CONNECTION/INTEGRATION``. Airflow 2 has no names.
+    :param extra: As every asset has.
+    :param kwargs: More arguments of Airflow 3's ``Asset``: ``watchers``, ``group`` ...
+    :raises FlokitArgumentError: if there can be no such integration or connection
+    """
+    integration_id = checked_id(integration_id)
+    flokit_conn_id = one_text(flokit_conn_id, "flokit_conn_id")
+    if not AIRFLOW_V_3_0_PLUS:
+        if kwargs:
+            raise FlokitArgumentError(f"{shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets.")
+        return Asset(uri=_uri(flokit_conn_id, integration_id), extra=extra)
+    uri = _uri(flokit_conn_id, integration_id)
+    # As in the URI: a name has to be ASCII, too.
+    name = uri.removeprefix(f"{SCHEME}://") if name is None else name
+    return Asset(name=name, uri=uri, extra=extra, **kwargs)
+
+
+def create_asset(*, integration_id: str, flokit_conn_id: str = DEFAULT_CONN_ID, extra: Any = None) -> Asset:
+    """
+    Make the asset of an integration; Airflow's lineage collector calls it.
+
+    :param integration_id: As for :func:`flokit_asset`.
+    :param flokit_conn_id: As for :func:`flokit_asset`.
+    :param extra: As for :func:`flokit_asset`.
+    """
+    return flokit_asset(integration_id, flokit_conn_id=flokit_conn_id, extra=extra)
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """
+    Check and normalise a ``flokit://`` URI; Airflow calls it for every asset.
+
+    :param uri: The parts of the URI.
+    :return: the parts of the same URI as :func:`flokit_asset` writes it
+    :raises ValueError: if it does not name a connection and one integration, and nothing else
+    """
+    integration_id = unquote(uri.path.removeprefix("/"))
+    if not uri.netloc or not integration_id or "/" in uri.path.removeprefix("/") or uri.query or uri.fragment:
+        raise FlokitArgumentError(
+            f"{shown(repr(uri.geturl()))} is no FloKit asset: its URI is flokit://CONNECTION/INTEGRATION, e.g. "
+            f"flokit://flokit_default/int_01hx4j7stripe. flokit_asset() writes it."
+        )
+    return SplitResult(SCHEME, _quoted(unquote(uri.netloc)), f"/{_quoted(checked_id(integration_id))}", "", "")
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:  # noqa: ARG001 - Airflow's
+    """
+    Translate an asset into OpenLineage's terms.
+
+    :param asset: One with a ``flokit://`` URI.
+    :param lineage_context: Not needed.
+    :return: the namespace is ``flokit://CONNECTION``, the name the integration's id
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
+
+    parts = urlsplit(asset.uri)
+    return OpenLineageDataset(namespace=f"{SCHEME}://{parts.netloc}", name=unquote(parts.path.removeprefix("/")))
+
+
+def integration_of(asset: object) -> str | None:
+    """
+    Return the id of the integration that an asset stands for, None if it is no FloKit asset.
+
+    :param asset: Anything that may be an outlet.
+    """
+    if not isinstance(asset, Asset):
+        return None
+    parts = urlsplit(asset.uri)
+    return unquote(parts.path.removeprefix("/")) if parts.scheme == SCHEME else None
+
+
+def _uri(conn_id: str, integration_id: str) -> str:
+    return f"{SCHEME}://{_quoted(conn_id)}/{_quoted(integration_id)}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
