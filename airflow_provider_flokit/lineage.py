@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flokit.assets.flokit import SCHEME, convert_asset_to_openlineage, flokit_asset
+from airflow_provider_flokit.errors import FlokitArgumentError
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -63,8 +65,8 @@ def openlineage_facets(
     from airflow_provider_flokit.openlineage import FlokitSyncRunFacet
 
     outputs = []
-    if integration_id is not None:
-        dataset = convert_asset_to_openlineage(flokit_asset(integration_id, flokit_conn_id=conn_id), None)
+    with suppress(FlokitArgumentError):  # an id that the task has failed on
+        dataset = convert_asset_to_openlineage(flokit_asset(str(integration_id), flokit_conn_id=conn_id), None)
         brought = report.events_brought if report else None
         facets: dict[str, Any] = (
             {} if brought is None else {"outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=brought)}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from tests.system import chaos_watchers  # noqa: F401 - adds its case
 from tests.system.chaos_cases import CASES, COUNTS, START_TIMEOUT
 from tests.system.chaos_stage import HeldSimulator, Row, Stage, StoppedError, keys_in
 from tests.system.local_airflow import AIRFLOW_VERSION, LocalAirflow, LocalAirflowError, exit_on_signal

@@ -181,6 +181,11 @@ class Stage:
         if self._closing.wait(seconds):
             raise StoppedError
 
+    def unpause(self, dag_id: str) -> None:
+        """Unpause a DAG that something else than a person starts."""
+        with self._command:
+            self.airflow.unpause(dag_id)
+
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
         """Start a run of a DAG."""
         with self._command:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_flokit.simulator import Simulator, Sync
-from tests.system.local_airflow import LocalAirflow
+from tests.system.local_airflow import AIRFLOW_3, LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 REVENUECAT, APPSFLYER, STRIPE = "int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"
 FAILING = "int_01hx4j7failing"
 REASON = "Webhook signature verification failed"
+WATCHED = ("flokit_watched_asset", "flokit_all_sources") if AIRFLOW_3 else ()
+"""DAGs that asset watchers start; Airflow 2 has none."""
 
 
 class Stage:
@@ -34,8 +37,36 @@ class Stage:
 
     def loaded(self, table: str) -> set[str]:
         """Return the integrations that were loaded into a table of the warehouse."""
+        return {row[0] for row in self.rows(table)}
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a table of the warehouse."""
         with contextlib.closing(sqlite3.connect(self.warehouse)) as warehouse:
-            return {row[0] for row in warehouse.execute(f"SELECT integration_id FROM {table}")}  # noqa: S608
+            return warehouse.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+
+    def first_success(self, dag_id: str) -> str:
+        """Wait until a run that an asset started has succeeded, and return its id."""
+
+        def found() -> str | None:
+            rows = self.airflow.query(
+                "SELECT run_id FROM dag_run WHERE dag_id = ? AND state = 'success' ORDER BY id", (dag_id,)
+            )
+            return str(rows[0]["run_id"]) if rows else None
+
+        return self.airflow.wait_for(
+            found,
+            180,
+            f"{dag_id} was started and has succeeded",
+            lambda: [
+                dict(row) for row in self.airflow.query("SELECT run_id, state FROM dag_run WHERE dag_id = ?", (dag_id,))
+            ],
+        )
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """What OpenLineage was told."""
+        written = "".join(path.read_text() for path in self.warehouse.parent.glob("lineage*"))
+        return [json.loads(line) for line in written.splitlines(keepends=True) if line.endswith("\n")]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +80,22 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         env = {
             "AIRFLOW_CONN_FLOKIT_DEFAULT": simulator.connection_uri(),
             "FLOKIT_DEMO_WAREHOUSE": str(scratch / "warehouse.db"),
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "file", "log_file_path": str(scratch / "lineage.jsonl"), "append": True}
+            ),
         }
         with LocalAirflow(scratch / "airflow", EXAMPLE_DAGS, env) as airflow:
             airflow.wait_until_ready()
             stage = Stage(simulator, airflow, scratch / "warehouse.db")
-            for dag_id in ("flokit_pre_warehouse_gate", "flokit_gate", "flokit_two_tasks", "flokit_mapped_sync"):
+            for dag_id in ("flokit_asset_consumer", *WATCHED):
+                airflow.unpause(dag_id)
+            for dag_id in (
+                "flokit_pre_warehouse_gate",
+                "flokit_gate",
+                "flokit_two_tasks",
+                "flokit_mapped_sync",
+                "flokit_asset_producer",
+            ):
                 airflow.unpause(dag_id)
                 stage.runs[dag_id] = airflow.trigger(dag_id)
             yield stage
@@ -87,3 +129,79 @@ def test_a_failed_sync_holds_the_load_back_and_the_log_says_why(stage: Stage) ->
     assert FAILING not in stage.loaded("integration_metrics")
     for path in (stage.airflow.home / "logs").rglob("*.log"):
         assert stage.simulator.api_key not in path.read_text(errors="replace"), path
+
+
+def test_the_sync_of_one_dag_starts_the_other(stage: Stage) -> None:
+    """The outlet's event joins producer and consumer, and tells of the very sync, with the events that it brought."""
+    run_id = stage.runs["flokit_asset_producer"]
+    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
+    stage.first_success("flokit_asset_consumer")
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe")
+    assert sync_id
+    assert (STRIPE, sync_id) in {(integration_id, sync) for integration_id, sync, _ in stage.rows("consumed")}
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2 has no asset watchers; there these examples define no DAG")
+@pytest.mark.parametrize(
+    ("dag_id", "table", "integrations"),
+    [
+        ("flokit_watched_asset", "watched_loads", {STRIPE}),
+        ("flokit_all_sources", "all_sources_loads", {REVENUECAT, APPSFLYER, STRIPE}),
+    ],
+)
+def test_flokits_own_sync_starts_the_dag(stage: Stage, dag_id: str, table: str, integrations: set[str]) -> None:
+    """Nobody triggers the run: the watcher's event does, and tells what has synced."""
+    run_id = stage.first_success(dag_id)
+    assert run_id.startswith("asset_triggered__")
+    assert stage.loaded(table) == integrations
+
+
+def test_no_example_breaks_on_this_airflow(stage: Stage) -> None:
+    """Every file is read without an error, also one that needs a newer Airflow."""
+    assert [dict(row) for row in stage.airflow.query("SELECT filename, stacktrace FROM import_error")] == []
+
+
+def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
+    """Airflow's real OpenLineage provider writes what the operator tells it: dataset, numbers, sync and outcome."""
+    run_id = stage.runs["flokit_asset_producer"]
+    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
+
+    def complete() -> list[dict[str, Any]]:
+        return [
+            event
+            for event in stage.lineage
+            if event["job"]["name"] == "flokit_asset_producer.sync_stripe" and event["eventType"] == "COMPLETE"
+        ]
+
+    (event, *_) = stage.airflow.wait_for(complete, 60, "OpenLineage has the event", lambda: len(stage.lineage))
+    (dataset,) = event["outputs"]
+    assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", STRIPE)
+    facets = event["run"]["facets"]
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe")
+    assert facets["externalQuery"]["externalQueryId"] == sync_id
+    told = facets["flokit_sync"]
+    assert (told["outcome"], told["syncId"]) == ("succeeded", sync_id)
+    state = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe", "integration")
+    assert told["lastSyncedAt"] == state["last_synced_at"]
+    # FloKit's own syncs in between make the difference unknown.
+    brought = dataset.get("outputFacets", {}).get("outputStatistics", {}).get("rowCount")
+    assert brought == told.get("eventsBrought")
+
+
+def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
+    """A failed sync is told with its error; the key is in no line."""
+    run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
+    assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=120) == "failed"
+
+    def failed() -> list[dict[str, Any]]:
+        return [
+            event
+            for event in stage.lineage
+            if event["job"]["name"] == "flokit_gate.sync_stripe" and event["eventType"] == "FAIL"
+        ]
+
+    (event, *_) = stage.airflow.wait_for(failed, 60, "OpenLineage has the event", lambda: len(stage.lineage))
+    assert event["outputs"][0]["name"] == FAILING
+    assert event["run"]["facets"]["flokit_sync"]["outcome"] == "failed"
+    assert REASON in event["run"]["facets"]["errorMessage"]["message"]
+    assert stage.simulator.api_key not in json.dumps(stage.lineage)

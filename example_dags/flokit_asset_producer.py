@@ -1,0 +1,74 @@
+"""
+Join two DAGs by an asset: one syncs, the other loads.
+
+`flokit_asset_producer` starts a sync and waits for it; the integration's asset is the task's outlet, so a success is an
+event of the asset, and a failed sync is none. The event carries the `sync_id`, `last_synced_at`, `previous_synced_at`
+and how many events the sync has brought. `flokit_asset_consumer` is scheduled on the asset and loads what came.
+
+**Needed:** the connection `flokit_default` with a read-write API key, and an integration of yours instead of
+`int_01hx4j7stripe`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_flokit.assets.flokit import flokit_asset
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+
+# Stands for your warehouse: an SQLite file.
+WAREHOUSE = os.environ.get("FLOKIT_DEMO_WAREHOUSE", str(Path(tempfile.gettempdir(), "flokit_warehouse.db")))
+
+stripe = flokit_asset("int_01hx4j7stripe")
+
+with DAG(
+    dag_id="flokit_asset_producer",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["flokit", "example"],
+    doc_md=__doc__,
+):
+    FlokitTriggerSyncOperator(
+        task_id="sync_stripe",
+        integration_id="int_01hx4j7stripe",
+        wait_for_completion=True,
+        deferrable=True,
+        poll_interval=10,  # seconds between looks at FloKit
+        timeout=3600,  # seconds until the wait gives up
+        outlets=[stripe],
+    )
+
+with DAG(
+    dag_id="flokit_asset_consumer",
+    schedule=[stripe],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["flokit", "example"],
+    doc_md=__doc__,
+):
+
+    @task
+    def load_warehouse(**context: Any) -> int:
+        """Load what the syncs brought in; run again for the same syncs, it changes nothing."""
+        # Airflow 2 calls assets datasets.
+        triggering = context["triggering_asset_events" if AIRFLOW_V_3_0_PLUS else "triggering_dataset_events"]
+        told = [event.extra for events in triggering.values() for event in events]
+        rows = [(each["integration_id"], each["sync_id"], each["events_brought"]) for each in told]
+        with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
+            warehouse.execute(
+                "CREATE TABLE IF NOT EXISTS consumed (integration_id, sync_id, events, PRIMARY KEY (sync_id))"
+            )
+            warehouse.executemany("INSERT OR REPLACE INTO consumed VALUES (?, ?, ?)", rows)
+        return len(rows)
+
+    load_warehouse()

@@ -1,0 +1,157 @@
+"""What production does to asset watchers; each sync of FloKit's own has to start exactly the right DAG exactly once."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_flokit.simulator import Sync
+from tests.system.chaos_cases import ERROR, case
+
+if TYPE_CHECKING:
+    from airflow_provider_flokit.simulator import SyncRun
+    from tests.system.chaos_stage import HeldSimulator, Row, Stage
+
+A, B, B_ERROR = "chaos_watch_a", "chaos_watch_b", "chaos_watch_b_error"
+INTERVAL = 2.0
+"""Seconds between polls, as the DAGs say."""
+
+OUTAGE = 30.0
+"""Seconds; stands for five minutes: pauses grow to 30 s at most, so nothing changes after that."""
+
+QUIET = 6.0
+"""Seconds in which a run that must not be would have begun."""
+
+
+class Watching:
+    """
+    The watched DAGs, and which runs they must have had.
+
+    :param stage: Everything that runs.
+    :param row: Where to count.
+    """
+
+    def __init__(self, stage: Stage, row: Row) -> None:
+        self.stage = stage
+        self.row = row
+        self.simulator: HeldSimulator = stage.simulators["chaos_watchers"]
+        self.wanted: dict[str, list[SyncRun]] = {A: [], B: [], B_ERROR: []}
+
+    def begin(self) -> None:
+        """Start to watch: every watcher has saved where it begins."""
+        for name in ("int_a", "int_b"):
+            self.simulator.add_integration(name)
+        for dag_id in self.wanted:
+            self.stage.unpause(dag_id)
+        self.stage.until(lambda: self.saved() == len(self.wanted), 90, "all watchers have begun", self.saved)
+
+    def saved(self) -> int:
+        """Return how many watchers have saved what they have seen."""
+        return len(self.stage.airflow.query("SELECT 1 FROM asset_state_store"))
+
+    def runs(self, dag_id: str) -> list[str]:
+        """Return the runs of a DAG in order."""
+        rows = self.stage.airflow.query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id", (dag_id,))
+        return [row["run_id"] for row in rows]
+
+    def sync(self, integration_id: str, *dag_ids: str, error: str | None = None) -> None:
+        """Let FloKit sync an integration, which must start these DAGs."""
+        self.simulator.run_scheduled_sync(integration_id, Sync(duration=0.5, error=error))
+        self.stage.until(lambda: self.simulator.syncs[-1].finished_at is not None, 10, "FloKit has synced")
+        for dag_id in dag_ids:
+            self.wanted[dag_id].append(self.simulator.syncs[-1])
+
+    def started(self) -> bool:
+        """Whether every run that must be has begun in a worker."""
+        states = {
+            dag_id: [self.stage.airflow.task_states(dag_id, run).get(("told", -1)) for run in self.runs(dag_id)]
+            for dag_id in self.wanted
+        }
+        return all(
+            sum(state in ("running", "success") for state in states[dag_id]) >= len(syncs)
+            for dag_id, syncs in self.wanted.items()
+        )
+
+    def settle(self, what: str) -> None:
+        """Wait until every run that must be has begun, and see that no other does."""
+        self.stage.until(
+            self.started, 60, f"{what}: the right DAGs start", lambda: {d: self.runs(d) for d in self.wanted}
+        )
+        self.stage.pause(QUIET)
+        for dag_id, syncs in self.wanted.items():
+            count = len(self.runs(dag_id))
+            self.row.expect(count == len(syncs), f"{what}: {dag_id} had {count} runs by then, not {len(syncs)}")
+        self.stage.tell(f"chaos_watchers: {what}: done")
+
+    def judge(self) -> None:
+        """See that each run was told of its very sync."""
+        for dag_id, syncs in self.wanted.items():
+            runs = self.runs(dag_id)
+            for run_id in runs:
+                self.stage.airflow.wait_for_run(dag_id, run_id, 60)
+            told = [self.stage.airflow.xcom(dag_id, run_id, "told") for run_id in runs]
+            for place, sync in enumerate(syncs):
+                wrong = self._wrong(told[place], sync) if place < len(told) else ["it did not run"]
+                self.row.waits += 1
+                self.row.right += not wrong
+                self.row.problems += [f"{dag_id}, run {place + 1}: {what}" for what in wrong]
+
+    def _wrong(self, told: list[dict[str, Any]], sync: SyncRun) -> list[str]:
+        if len(told) != 1:
+            return [f"it was told of {len(told)} events: {told}"]
+        event = told[0]
+        if event["integration_id"] != sync.integration_id or event["integration"]["id"] != sync.integration_id:
+            return [f"it was told of {event['integration_id']}, not of {sync.integration_id}"]
+        if sync.error is not None:
+            return [] if event["error_message"] == sync.error else [f"it was told of the error {event}"]
+        if datetime.fromisoformat(event["last_synced_at"]) != sync.finished_at:
+            return [f"it was told of {event['last_synced_at']}, not of {sync.finished_at}"]
+        return []
+
+
+@case(
+    "watchers",
+    f"asset watchers: FloKit down {OUTAGE:g} s, no triggerer",
+    "triggerer, FloKit",
+    act=6,
+    since=(3, 3),
+    because="before it, what happens while no triggerer runs is not seen",
+)
+def watchers(stage: Stage, row: Row) -> None:
+    """Let syncs happen in quiet times, right before the triggerer's death, without one, and during an outage."""
+    watching = Watching(stage, row)
+    simulator = watching.simulator
+    watching.begin()
+
+    asked, began = len(simulator.requests), time.monotonic()
+    stage.pause(5 * INTERVAL)
+    count, intervals = len(simulator.requests) - asked, (time.monotonic() - began) / INTERVAL
+    row.expect(intervals - 2 <= count <= intervals + 1, f"{count} requests in {intervals:.1f} intervals, not one each")
+    stage.tell(f"chaos_watchers: {count} requests in {intervals:.1f} intervals, for {len(watching.wanted)} watchers")
+
+    watching.sync("int_a", A)
+    watching.settle("a sync")
+
+    watching.sync("int_b", B)
+    stage.until(watching.started, 60, "the DAG has started")
+    stage.airflow.kill("triggerer")
+    stage.tell("chaos_watchers: the triggerer is dead, right after an event")
+    watching.sync("int_a", A)
+    watching.sync("int_b", B_ERROR, error=ERROR)
+    stage.pause(3)
+    stage.restart("triggerer")
+    watching.settle("syncs before and after the triggerer's death")
+
+    simulator.outage()
+    stage.tell(f"chaos_watchers: FloKit is down for {OUTAGE:g} s")
+    asked = len(simulator.requests)
+    stage.pause(OUTAGE / 2)
+    watching.sync("int_b", B)
+    stage.pause(OUTAGE / 2)
+    count = len(simulator.requests) - asked
+    row.expect(1 <= count <= 10, f"{count} requests while FloKit was down")
+    row.expect(len(watching.runs(B)) == 1, "a DAG has started while FloKit was down")
+    simulator.clear_faults()
+    watching.settle("an outage")
+    watching.judge()
