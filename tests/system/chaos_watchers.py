@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import SyncRun
     from tests.system.chaos_stage import HeldSimulator, Row, Stage
 
-A, B, B_ERROR = "chaos_watch_a", "chaos_watch_b", "chaos_watch_b_error"
+A, A_TWICE, B, B_FAILED = "chaos_watch_a", "chaos_watch_a_twice", "chaos_watch_b", "chaos_watch_b_failed"
 INTERVAL = 2.0
 """Seconds between polls, as the DAGs say."""
 
@@ -36,7 +36,7 @@ class Watching:
         self.stage = stage
         self.row = row
         self.simulator: HeldSimulator = stage.simulators["chaos_watchers"]
-        self.wanted: dict[str, list[SyncRun]] = {A: [], B: [], B_ERROR: []}
+        self.wanted: dict[str, list[SyncRun]] = {A: [], A_TWICE: [], B: [], B_FAILED: []}
 
     def begin(self) -> None:
         """Start to watch: every watcher has saved where it begins."""
@@ -130,15 +130,15 @@ def watchers(stage: Stage, row: Row) -> None:
     row.expect(intervals - 2 <= count <= intervals + 1, f"{count} requests in {intervals:.1f} intervals, not one each")
     stage.tell(f"chaos_watchers: {count} requests in {intervals:.1f} intervals, for {len(watching.wanted)} watchers")
 
-    watching.sync("int_a", A)
+    watching.sync("int_a", A, A_TWICE)
     watching.settle("a sync")
 
     watching.sync("int_b", B)
     stage.until(watching.started, 60, "the DAG has started")
     stage.airflow.kill("triggerer")
     stage.tell("chaos_watchers: the triggerer is dead, right after an event")
-    watching.sync("int_a", A)
-    watching.sync("int_b", B_ERROR, error=ERROR)
+    watching.sync("int_a", A, A_TWICE)
+    watching.sync("int_b", B_FAILED, error=ERROR)
     stage.pause(3)
     stage.restart("triggerer")
     watching.settle("syncs before and after the triggerer's death")

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, Asset, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit.assets.flokit import flokit_asset
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
-CONN_ID = "chaos_watchers"
-INTERVAL = 2.0
-"""Seconds between polls."""
+if TYPE_CHECKING:
+    from airflow.sdk import AssetWatcher as Watcher
 
-WATCHED = {
-    "chaos_watch_a": ("int_a", "synced"),
-    "chaos_watch_b": ("int_b", "synced"),
-    "chaos_watch_b_error": ("int_b", "error"),
-}
-"""By DAG: the integration, and what is watched for."""
+CONN_ID = "chaos_watchers"
+
+
+def started_by(dag_id: str, asset: Asset) -> None:
+    """Define a DAG that an asset's events start."""
+    with DAG(dag_id=dag_id, schedule=[asset], start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False):
+
+        @task
+        def told(triggering_asset_events: Any) -> list[dict[str, Any]]:
+            """Return the payloads."""
+            return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+
+        told()
+
 
 if AIRFLOW_V_3_0_PLUS:
     from airflow.sdk import AssetWatcher
 
-    for dag_id, (integration_id, on) in WATCHED.items():
-        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=CONN_ID, poll_interval=INTERVAL, on=on)
-        asset = flokit_asset(
-            integration_id,
-            flokit_conn_id=CONN_ID,
-            name=f"{integration_id} {on}",
-            extra={"on": on},
-            watchers=[AssetWatcher(name=dag_id, trigger=trigger)],
-        )
-        with DAG(dag_id=dag_id, schedule=[asset], start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False):
+    def watcher(name: str, integration_id: str, on: str = "synced") -> Watcher:
+        """Return a watcher."""
+        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=CONN_ID, poll_interval=2, on=on)
+        return AssetWatcher(name=name, trigger=trigger)
 
-            @task
-            def told(triggering_asset_events: Any) -> list[dict[str, Any]]:
-                """Return the payloads."""
-                return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+    for name in ("a", "b"):
+        watched = flokit_asset(f"int_{name}", flokit_conn_id=CONN_ID, watchers=[watcher(name, f"int_{name}")])
+        started_by(f"chaos_watch_{name}", watched)
 
-            told()
+    # A second asset of the same integration, watched twice: Airflow keeps one trigger for all three watchers.
+    twice = Asset(name="chaos_a_twice", watchers=[watcher("first", "int_a"), watcher("second", "int_a")])
+    started_by("chaos_watch_a_twice", twice)
+
+    failed = Asset(name="chaos_b_failed", watchers=[watcher("failed", "int_b", on="error")])
+    started_by("chaos_watch_b_failed", failed)
