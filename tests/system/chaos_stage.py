@@ -186,6 +186,14 @@ class Stage:
         with self._command:
             self.airflow.unpause(dag_id)
 
+    def pause_dag(self, dag_id: str) -> None:
+        """Pause a DAG."""
+        with self._command:
+            if AIRFLOW_3:
+                self.airflow._api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+            else:
+                self.airflow._cli("dags", "pause", dag_id)
+
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
         """Start a run of a DAG."""
         with self._command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,13 @@ A, A_TWICE, B, B_FAILED = "chaos_watch_a", "chaos_watch_a_twice", "chaos_watch_b
 INTERVAL = 2.0
 """Seconds between polls, as the DAGs say."""
 
-OUTAGE = 30.0
+OUTAGE = 25.0
 """Seconds; stands for five minutes: pauses grow to 30 s at most, so nothing changes after that."""
 
-QUIET = 6.0
+GRACE = 25.0
+"""Seconds in which a triggerer that is asked to stop has to."""
+
+QUIET = 5.0
 """Seconds in which a run that must not be would have begun."""
 
 
@@ -45,6 +49,10 @@ class Watching:
         for dag_id in self.wanted:
             self.stage.unpause(dag_id)
         self.stage.until(lambda: self.saved() == len(self.wanted), 90, "all watchers have begun", self.saved)
+
+    def triggers(self) -> int:
+        """Return how many triggers Airflow has for the watchers."""
+        return len(self.stage.airflow.query("SELECT 1 FROM trigger WHERE classpath LIKE '%FlokitSyncedTrigger'"))
 
     def saved(self) -> int:
         """Return how many watchers have saved what they have seen."""
@@ -112,14 +120,14 @@ class Watching:
 
 @case(
     "watchers",
-    f"asset watchers: FloKit down {OUTAGE:g} s, no triggerer",
-    "triggerer, FloKit",
+    "asset watchers: each sync starts the right DAG once",
+    "triggerer (-9, -15), FloKit",
     act=6,
     since=(3, 3),
     because="before it, what happens while no triggerer runs is not seen",
 )
 def watchers(stage: Stage, row: Row) -> None:
-    """Let syncs happen in quiet times, right before the triggerer's death, without one, and during an outage."""
+    """Let syncs happen in quiet times, right before the triggerer's death, without one, in an outage and in a pause."""
     watching = Watching(stage, row)
     simulator = watching.simulator
     watching.begin()
@@ -154,4 +162,16 @@ def watchers(stage: Stage, row: Row) -> None:
     row.expect(len(watching.runs(B)) == 1, "a DAG has started while FloKit was down")
     simulator.clear_faults()
     watching.settle("an outage")
+
+    before = watching.triggers()
+    stage.pause_dag(B)
+    stage.until(lambda: watching.triggers() == before - 1, 60, "the paused DAG's watcher is gone", watching.triggers)
+    watching.sync("int_b")
+    stage.airflow.kill("triggerer", signal.SIGTERM, timeout=GRACE)
+    stage.restart("triggerer")
+    stage.pause(QUIET)
+    row.expect(len(watching.runs(B)) == len(watching.wanted[B]), "a paused DAG has started")
+    stage.unpause(B)
+    watching.wanted[B].append(simulator.syncs[-1])
+    watching.settle("a sync while the DAG was paused, and a triggerer that was asked to stop")
     watching.judge()
