@@ -133,7 +133,7 @@ def watchers(stage: Stage, row: Row) -> None:
     watching.begin()
 
     asked, began = len(simulator.requests), time.monotonic()
-    stage.pause(5 * INTERVAL)
+    stage.pause(4 * INTERVAL)
     count, intervals = len(simulator.requests) - asked, (time.monotonic() - began) / INTERVAL
     row.expect(intervals - 2 <= count <= intervals + 1, f"{count} requests in {intervals:.1f} intervals, not one each")
     stage.tell(f"chaos_watchers: {count} requests in {intervals:.1f} intervals, for {len(watching.wanted)} watchers")
@@ -151,27 +151,25 @@ def watchers(stage: Stage, row: Row) -> None:
     stage.restart("triggerer")
     watching.settle("syncs before and after the triggerer's death")
 
-    simulator.outage()
-    stage.tell(f"chaos_watchers: FloKit is down for {OUTAGE:g} s")
-    asked = len(simulator.requests)
-    stage.pause(OUTAGE / 2)
-    watching.sync("int_b", B)
-    stage.pause(OUTAGE / 2)
-    count = len(simulator.requests) - asked
-    row.expect(1 <= count <= 10, f"{count} requests while FloKit was down")
-    row.expect(len(watching.runs(B)) == 1, "a DAG has started while FloKit was down")
-    simulator.clear_faults()
-    watching.settle("an outage")
-
     before = watching.triggers()
     stage.pause_dag(B)
+    simulator.outage()
+    stage.tell(f"chaos_watchers: FloKit is down for {OUTAGE:g} s, and a DAG is paused")
+    asked, began = len(simulator.requests), time.monotonic()
     stage.until(lambda: watching.triggers() == before - 1, 60, "the paused DAG's watcher is gone", watching.triggers)
     watching.sync("int_b")
+    paused_meanwhile = simulator.syncs[-1]
+    watching.sync("int_a", A, A_TWICE)
+    stage.pause(max(OUTAGE - (time.monotonic() - began), 1.0))
+    count = len(simulator.requests) - asked
+    row.expect(1 <= count <= 12, f"{count} requests while FloKit was down")
+    row.expect(len(watching.runs(A)) == len(watching.wanted[A]) - 1, "a DAG has started while FloKit was down")
+    simulator.clear_faults()
+    watching.settle("an outage, and a sync while a DAG was paused")
+
     stage.airflow.kill("triggerer", signal.SIGTERM, timeout=GRACE)
-    stage.restart("triggerer")
-    stage.pause(QUIET)
-    row.expect(len(watching.runs(B)) == len(watching.wanted[B]), "a paused DAG has started")
     stage.unpause(B)
-    watching.wanted[B].append(simulator.syncs[-1])
-    watching.settle("a sync while the DAG was paused, and a triggerer that was asked to stop")
+    stage.restart("triggerer")
+    watching.wanted[B].append(paused_meanwhile)
+    watching.settle("the DAG is unpaused, and a triggerer was asked to stop")
     watching.judge()

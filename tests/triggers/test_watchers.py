@@ -219,6 +219,38 @@ def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simul
 
 
 @needs_airflow_3
+def test_a_connection_that_vanishes_is_waited_for(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A single read takes the connection anew; without one the watcher goes on trying, and says why."""
+    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
+    flokit.fail(Fault.wrong_shape({"integrations": []}), method="GET", path=LIST, times=None)
+    connection = flokit.connection_json()
+
+    async def play() -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
+        await polled(flokit, 3)
+        flokit.set_state(STRIPE, last_synced_at=TIMES[1])
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", connection)
+
+    assert [each["last_synced_at"] for each in asyncio.run(told(flokit, play, watcher()))] == [TIMES[1]]
+    assert len([r for r in caplog.records if "It goes on trying" in r.getMessage()]) == 1
+
+
+@needs_airflow_3
+def test_the_key_is_in_no_event(flokit: Simulator) -> None:
+    """An API that echoes the key into its error message does not get it into Airflow's database."""
+    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
+
+    async def play() -> None:
+        flokit.set_state(STRIPE, status="error", error_message=f"key {flokit.api_key} was refused")
+
+    (event,) = asyncio.run(told(flokit, play, watcher(on="error")))
+    assert event["error_message"].endswith("was refused")
+    assert flokit.api_key not in json.dumps(event)
+
+
+@needs_airflow_3
 def test_an_unknown_id_is_warned_of_once_and_watched_from_when_it_comes(
     flokit: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
