@@ -72,8 +72,9 @@ class Store:
 
     def __init__(self, accessors: Any, key: str) -> None:
         # One trigger serves all assets that declare the same one, and the accessor of all of them refuses to be used.
-        each = [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
-        self._assets: list[Any] = each or [accessors]
+        each = [getattr(accessors, name, None) for name in ("_by_name", "_by_uri")]
+        found = [asset for by in each if isinstance(by, dict) for asset in by.values()]
+        self._assets: list[Any] = found or [accessors]
         self.key = key if len(key) <= _KEY_LENGTH else f"{key[: _KEY_LENGTH - 17]}#{hash_of(key)}"
 
     async def load(self) -> Memory | None:

@@ -230,7 +230,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll and yield events, where Airflow has no shared streams (before 3.3)."""
-        watcher = self._watcher()
+        watcher = Watcher(self.integration_id, self.flokit_conn_id, self.on)
         async for snapshot in answers(self.flokit_conn_id, self.poll_interval):
             for payload in await watcher.look(snapshot):
                 yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
@@ -256,15 +256,12 @@ class FlokitSyncedTrigger(BaseEventTrigger):
 
         :param shared_stream: The answers of the shared poll.
         """
-        watcher = self._watcher()
+        accessors = getattr(self, "asset_state_store", None)
+        key = f"flokit/{self.on}/{self.flokit_conn_id}/{self.integration_id}"
+        store = None if accessors is None else Store(accessors, key)
+        watcher = Watcher(self.integration_id, self.flokit_conn_id, self.on, store)
         async for delivery in shared_stream:
             for payload in await watcher.look(delivery.snapshot):
                 yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
             if (memory := watcher.unsaved) is not None:
                 delivery.saves.append((watcher, memory))
-
-    def _watcher(self) -> Watcher:
-        accessors = getattr(self, "asset_state_store", None)
-        key = f"flokit/{self.on}/{self.flokit_conn_id}/{self.integration_id}"
-        store = None if accessors is None else Store(accessors, key)
-        return Watcher(self.integration_id, self.flokit_conn_id, self.on, store)
