@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_flokit.assets.flokit import flokit_asset
+from airflow_provider_flokit.models import Integration
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.outlets import with_stats
+from airflow_provider_flokit.report import SyncReport
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault, Sync
 from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, run
@@ -106,6 +110,15 @@ def test_numbers_that_cannot_be_read_fail_nothing(flokit: Simulator, mode: str, 
     extra = ended.extras[URI]
     assert (extra["previous_synced_at"], extra["events_total"], extra["events_brought"]) == (BEFORE, None, None)
     assert extra["sync_id"] == ended.xcoms["return_value"]
+
+
+def test_a_connection_that_vanished_fails_nothing(flokit: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """The sync is done; the log says why the numbers are missing."""
+    state = flokit.add_integration(STRIPE)
+    report = SyncReport.of(Integration(state.id, state.type, state.status))
+    with caplog.at_level(logging.WARNING):
+        assert with_stats(report, "no_such_connection", logging.getLogger("task")) == report
+    assert "'no_such_connection' is not defined" in caplog.text
 
 
 def test_a_skipped_sync_tells_what_is_there(flokit: Simulator) -> None:
