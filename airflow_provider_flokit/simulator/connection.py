@@ -13,6 +13,11 @@ class Connectable:
     """What has a host, a port and an API key, and so can be the target of an Airflow connection."""
 
     @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        raise NotImplementedError
+
+    @property
     def host(self) -> str:
         """The address it listens on."""
         raise NotImplementedError
@@ -36,7 +41,7 @@ class Connectable:
             there is anything else, all of it is written as JSON, which keeps its types.
         """
         query = extra if all(isinstance(value, str) for value in extra.values()) else {"__extra__": json.dumps(extra)}
-        uri = f"flokit://:{quote(api_key or self.api_key, safe='')}@{self.host}:{self.port}/http"
+        uri = f"flokit://:{quote(api_key or self.api_key, safe='')}@{self.host}:{self.port}/{self.scheme}"
         return f"{uri}?{urlencode(query)}" if query else uri
 
     def connection_json(self, api_key: str | None = None, /, **extra: Any) -> str:
@@ -48,7 +53,7 @@ class Connectable:
         """
         connection = {
             "conn_type": "flokit",
-            "host": f"http://{self.host}:{self.port}",
+            "host": f"{self.scheme}://{self.host}:{self.port}",
             "password": api_key or self.api_key,
             "extra": extra,
         }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator.switches import BodyKind
 
 Action: TypeAlias = Literal[
-    "answer", "drop", "close_in_headers", "close_in_body", "truncate", "trickle", "slow", "gzip_bomb",
-    "large_body", "redirect_loop",
+    "answer", "drop", "reset", "raw", "close_in_headers", "close_in_body", "truncate", "trickle", "trickle_headers",
+    "slow", "compress", "bomb", "large_body", "redirect_loop",
 ]  # fmt: skip
 
 _REASONS = {
@@ -41,7 +41,7 @@ class Fault:
     :param action: how it is played.
     :param takes_effect: whether the request is carried out (a POST starts its sync) all the same.
     :param code: the HTTP status of a made-up answer.
-    :param body: its body.
+    :param body: its body; or all bytes that are sent, head included.
     :param headers: its headers, as pairs.
     :param retry_after_date: seconds from now that its ``Retry-After`` names, as an HTTP date by the server's
         clock.
@@ -129,6 +129,20 @@ class Fault:
         return cls(name="dropped after it took effect", action="drop", takes_effect=True)
 
     @classmethod
+    def reset(cls) -> Fault:
+        """Reset the connection (RST) without an answer; the request is not carried out."""
+        return cls(name="reset", action="reset")
+
+    @classmethod
+    def raw(cls, content: bytes) -> Fault:
+        """
+        Send these very bytes, whether they are HTTP or not, and close the connection.
+
+        :param content: what to send, head included.
+        """
+        return cls(name="raw bytes", action="raw", body=content)
+
+    @classmethod
     def close_in_headers(cls) -> Fault:
         """Carry the request out, then close the connection in the middle of the answer's headers."""
         return cls(name="closed in the headers", action="close_in_headers", takes_effect=True)
@@ -152,6 +166,15 @@ class Fault:
         :param size: bytes per piece; default 16.
         """
         return cls(name="trickling body", action="trickle", takes_effect=True, seconds=seconds, size=max(1, size))
+
+    @classmethod
+    def trickling_headers(cls, seconds: float = 0.05) -> Fault:
+        """
+        Carry the request out, then send header after header, byte by byte, without end.
+
+        :param seconds: the pause after each byte; default 0.05.
+        """
+        return cls(name="trickling headers", action="trickle_headers", takes_effect=True, seconds=seconds)
 
     @classmethod
     def slow(cls, seconds: float, *, after_effect: bool = True) -> Fault:
@@ -183,13 +206,23 @@ class Fault:
         return cls(name="invalid UTF-8", action="answer", body=body, headers=_pairs({}, JSON_TYPE))
 
     @classmethod
-    def gzip_bomb(cls, megabytes: int = 50) -> Fault:
+    def compressed(cls, encoding: str = "gzip") -> Fault:
         """
-        Answer 200 with a small gzip body that unpacks to a huge one (valid JSON, an empty list and blanks).
+        Carry the request out and answer honestly, but compressed, whether the client accepts that or not.
+
+        :param encoding: ``gzip`` (default) or ``deflate``, or several of them, separated by commas.
+        """
+        return cls(name=f"compressed: {encoding}", action="compress", takes_effect=True, headers=_encoded(encoding))
+
+    @classmethod
+    def gzip_bomb(cls, megabytes: int = 50, encoding: str = "gzip") -> Fault:
+        """
+        Answer 200 with a small compressed body that unpacks to a huge one (valid JSON, an empty list and blanks).
 
         :param megabytes: its unpacked size; default 50.
+        :param encoding: as for :meth:`compressed`; ``gzip, gzip`` is a bomb within a bomb.
         """
-        return cls(name="gzip bomb", action="gzip_bomb", size=megabytes << 20)
+        return cls(name=f"{encoding} bomb", action="bomb", size=megabytes << 20, headers=_encoded(encoding))
 
     @classmethod
     def large_body(cls, megabytes: int = 50) -> Fault:
@@ -228,6 +261,13 @@ class Fault:
         """
         headers = tuple((str(name), str(value)) for name, value in document.get("headers", ()))
         return cls(**{**document, "body": str(document.get("body", "")).encode("latin-1"), "headers": headers})
+
+
+def _encoded(encoding: str) -> tuple[tuple[str, str], ...]:
+    if {name.strip() for name in encoding.split(",")} - {"gzip", "deflate"}:
+        msg = f"encoding must be gzip or deflate, or several of them separated by commas, not {encoding!r}"
+        raise ValueError(msg)
+    return (("Content-Encoding", encoding),)
 
 
 def _pairs(headers: Mapping[str, str] | None, content_type: str) -> tuple[tuple[str, str], ...]:

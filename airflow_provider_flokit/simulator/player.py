@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
+import socket
+import struct
+import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -34,9 +36,9 @@ def outcome(fault: Fault, real: Answer | None) -> tuple[int | None, str]:
     """
     effect = "" if real is None else f" ({real.note})"
     note = f"fault: {fault.name}{effect}"
-    if fault.action in ("drop", "close_in_headers"):
+    if fault.action in ("drop", "reset", "raw", "close_in_headers", "trickle_headers"):
         return None, note
-    if fault.action in ("close_in_body", "truncate", "trickle", "slow") and real is not None:
+    if fault.action in ("close_in_body", "truncate", "trickle", "slow", "compress") and real is not None:
         return real.status, note
     return fault.code, note
 
@@ -74,9 +76,15 @@ async def play(request: web.Request, fault: Fault, real: Answer | None, server_t
             return hang_up(request)
         case "redirect_loop":
             return redirect_on(request, fault.code)
-        case "gzip_bomb":
-            bomb = await asyncio.to_thread(_gzip_bomb, fault.size)
-            return web.Response(body=bomb, headers={"Content-Type": JSON_TYPE, "Content-Encoding": "gzip"})
+        case "reset":
+            return reset(request)
+        case "raw":
+            return hang_up(request, fault.body)
+        case "trickle_headers":
+            return await _trickle_headers(request, fault.seconds)
+        case "bomb":
+            bomb = await asyncio.to_thread(_bomb, fault.size, dict(fault.headers)["Content-Encoding"])
+            return web.Response(body=bomb, headers={"Content-Type": JSON_TYPE, **dict(fault.headers)})
         case "large_body":
             return await _stream(request, _padding(fault.size), fault.size)
     if real is None or fault.action == "answer":
@@ -98,6 +106,11 @@ async def _break(request: web.Request, fault: Fault, real: Answer) -> web.Stream
             return hang_up(request, (head + length).encode() + real.body[:half])
         case "truncate":
             return web.Response(status=real.status, body=real.body[:half], headers=real.headers)
+        case "compress":
+            headers = {**real.headers, **dict(fault.headers)}
+            return web.Response(
+                status=real.status, body=_compressed(real.body, headers["Content-Encoding"]), headers=headers
+            )
         case "trickle":
             return await _stream(request, _pieces(real.body, fault), len(real.body), real.status)
     await asyncio.sleep(fault.seconds)  # a slow answer, after it took effect
@@ -115,6 +128,31 @@ def hang_up(request: web.Request, last_words: bytes = b"") -> web.Response:
         if last_words:
             request.transport.write(last_words)
         request.transport.close()
+    return web.Response()
+
+
+def reset(request: web.Request) -> web.Response:
+    """
+    Reset the connection, and return an answer that can no longer be sent.
+
+    :param request: what came over it.
+    """
+    if request.transport is not None:
+        connection = request.transport.get_extra_info("socket")
+        # Closed with a linger of no time, a connection is not ended in order but reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
+    return web.Response()
+
+
+async def _trickle_headers(request: web.Request, seconds: float) -> web.Response:
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 200 OK\r\n")
+        # Ends when the client hangs up.
+        while not request.transport.is_closing():
+            for byte in b"X-Patience: yes\r\n":
+                request.transport.write(bytes([byte]))
+                await asyncio.sleep(seconds)
     return web.Response()
 
 
@@ -160,12 +198,13 @@ async def _padding(size: int) -> AsyncIterator[bytes]:
     yield _CLOSING
 
 
-@lru_cache(maxsize=2)
-def _gzip_bomb(size: int) -> bytes:
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=6) as bomb:
-        bomb.write(_OPENING)
-        for begin in range(0, size, len(_BLOCK)):
-            bomb.write(_BLOCK[: size - begin])
-        bomb.write(_CLOSING)
-    return buffer.getvalue()
+@lru_cache(maxsize=4)
+def _bomb(size: int, encoding: str) -> bytes:
+    blanks = b" " * (size - len(_OPENING) - len(_CLOSING))
+    return _compressed(_OPENING + blanks + _CLOSING, encoding)
+
+
+def _compressed(body: bytes, encoding: str) -> bytes:
+    for name in encoding.split(","):
+        body = gzip.compress(body, compresslevel=6) if name.strip() == "gzip" else zlib.compress(body)
+    return body

@@ -57,6 +57,11 @@ class RemoteSimulator(SwitchBoard, Connectable):
             raise (KeyError if error.code == HTTPStatus.NOT_FOUND else ValueError)(message) from None
 
     @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return urlsplit(self.url).scheme
+
+    @property
     def host(self) -> str:
         """The address it listens on."""
         return urlsplit(self.url).hostname or ""

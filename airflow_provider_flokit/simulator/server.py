@@ -23,6 +23,7 @@ from airflow_provider_flokit.simulator.rendering import http_date
 from airflow_provider_flokit.simulator.workspace import Workspace
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -44,6 +45,7 @@ class Simulator(Workspace, Connectable):
     :param sync: the shape of every sync for which nothing else was said; default ``Sync()``.
     :param clock: the present moment in seconds since the epoch; default the wall clock.
     :param on_request: called with each request once its answer is known, in the server's thread.
+    :param tls: serves https with this; default None, plain http.
     :param switches: see :class:`~airflow_provider_flokit.simulator.switches.Switches`.
     """
 
@@ -56,6 +58,7 @@ class Simulator(Workspace, Connectable):
         sync: Sync | None = None,
         clock: Clock = time.time,
         on_request: Callable[[RecordedRequest], None] | None = None,
+        tls: ssl.SSLContext | None = None,
         **switches: Unpack[SwitchValues],
     ) -> None:
         super().__init__(sync=sync, clock=clock, **switches)
@@ -64,6 +67,7 @@ class Simulator(Workspace, Connectable):
         self._journal = Journal(on_request)
         self._limiter = api.RateLimiter(clock)
         self._port = port
+        self._tls = tls
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -109,7 +113,7 @@ class Simulator(Workspace, Connectable):
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         try:
             await runner.setup()
-            await web.TCPSite(runner, HOST, self._port, backlog=1024).start()
+            await web.TCPSite(runner, HOST, self._port, backlog=1024, ssl_context=self._tls).start()
             ready.set_result(int(runner.addresses[0][1]))
             await self._stopping.wait()
         except BaseException as error:
@@ -120,6 +124,11 @@ class Simulator(Workspace, Connectable):
             await runner.cleanup()
 
     # Addresses
+
+    @property
+    def scheme(self) -> str:
+        """``https`` where it has a certificate, else ``http``."""
+        return "http" if self._tls is None else "https"
 
     @property
     def host(self) -> str:
@@ -134,7 +143,7 @@ class Simulator(Workspace, Connectable):
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end."""
-        return f"http://{HOST}:{self._port}"
+        return f"{self.scheme}://{HOST}:{self._port}"
 
     @property
     def api_key(self) -> str:

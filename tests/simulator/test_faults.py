@@ -7,12 +7,14 @@ import http.client
 import socket
 import threading
 import time
+import zlib
 from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
 
 from airflow_provider_flokit.simulator import Fault, ManualClock, Simulator
+from airflow_provider_flokit.simulator.records import to_jsonable
 
 from .conftest import ID, Call
 
@@ -78,14 +80,47 @@ def test_drop_after(sim: Simulator, post: Call) -> None:
     assert len(sim.syncs) == 1
 
 
+def test_reset(sim: Simulator, post: Call) -> None:
+    """A connection that is reset, not closed in order; the request has no effect."""
+    sim.fail(Fault.reset())
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        post()
+    assert sim.syncs == []
+    assert sim.requests[0].status is None
+
+
+def test_raw(sim: Simulator) -> None:
+    """The very bytes are sent, whatever they are, also through JSON from another process."""
+    for fault in (Fault.raw(b"\x00\xff no HTTP"), Fault.from_json(to_jsonable(Fault.raw(b"\x00\xff no HTTP")))):
+        sim.fail(fault)
+        assert received(sim, "GET") == b"\x00\xff no HTTP"
+
+
+def test_trickling_headers(sim: Simulator) -> None:
+    """Header after header comes, each byte by itself, until the client hangs up."""
+    sim.fail(Fault.trickling_headers(0.001))
+    with socket.create_connection((sim.host, sim.port), timeout=5) as connection:
+        connection.sendall(f"GET /v1/integrations HTTP/1.1\r\nHost: {sim.host}\r\n\r\n".encode())
+        head = b""
+        while head.count(b"X-Patience: yes\r\n") < 3:
+            head += connection.recv(4096)
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nX-Patience: yes\r\n")
+    assert b"\r\n\r\n" not in head
+
+
+def received(sim: Simulator, method: str, path: str = "/v1/integrations") -> bytes:
+    """Send a request and return everything that comes, until the connection is closed."""
+    with socket.create_connection((sim.host, sim.port), timeout=5) as connection:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {sim.host}\r\nAuthorization: Bearer {sim.api_key}\r\n\r\n"
+        connection.sendall(head.encode())
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
 def test_closed_in_headers(sim: Simulator) -> None:
     """The connection ends in the middle of a header's value; the request took effect."""
     sim.fail(Fault.close_in_headers())
-    head = f"POST /v1/integrations/{ID}/sync HTTP/1.1\r\nHost: {sim.host}\r\n"
-    with socket.create_connection((sim.host, sim.port), timeout=5) as connection:
-        connection.sendall(f"{head}Authorization: Bearer {sim.api_key}\r\n\r\n".encode())
-        received = b"".join(iter(lambda: connection.recv(4096), b""))
-    assert received == b"HTTP/1.1 200 OK\r\nContent-Type: applica"
+    head = received(sim, "POST", f"/v1/integrations/{ID}/sync")
+    assert head == b"HTTP/1.1 200 OK\r\nContent-Type: applica"
     assert len(sim.syncs) == 1
 
 
@@ -146,14 +181,37 @@ def test_invalid_utf8(sim: Simulator, call: Call) -> None:
         call("GET").content.decode()
 
 
-def test_gzip_bomb(sim: Simulator, call: Call) -> None:
-    """A few kilobytes unpack to megabytes."""
-    sim.fail(Fault.gzip_bomb(3))
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip", "deflate, gzip"])
+def test_bomb(sim: Simulator, call: Call, encoding: str) -> None:
+    """A few kilobytes unpack to megabytes, by whatever encodings."""
+    sim.fail(Fault.gzip_bomb(3, encoding))
     answer = call("GET", stream=True)
     packed = answer.raw.read(decode_content=False)
-    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.headers["Content-Encoding"] == encoding
     assert len(packed) < 10_000
-    assert len(gzip.decompress(packed)) >= 3 << 20
+    assert len(unpacked(packed, encoding)) == 3 << 20
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
+def test_compressed(sim: Simulator, post: Call, encoding: str) -> None:
+    """The honest answer comes compressed; the request took effect."""
+    sim.fail(Fault.compressed(encoding))
+    answer = post(stream=True)
+    assert answer.headers["Content-Encoding"] == encoding
+    assert sim.syncs[0].sync_id.encode() in unpacked(answer.raw.read(decode_content=False), encoding)
+
+
+def unpacked(body: bytes, encoding: str) -> bytes:
+    """Undo the encodings, the last one first."""
+    for name in reversed(encoding.split(", ")):
+        body = gzip.decompress(body) if name == "gzip" else zlib.decompress(body)
+    return body
+
+
+def test_unknown_encoding() -> None:
+    """An encoding that the simulator cannot make is refused."""
+    with pytest.raises(ValueError, match="must be gzip or deflate"):
+        Fault.compressed("br")
 
 
 def test_large_body(sim: Simulator, call: Call) -> None:
