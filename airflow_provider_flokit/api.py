@@ -37,7 +37,7 @@ from airflow_provider_flokit.errors import (
     FlokitUnreachableError,
     shown,
 )
-from airflow_provider_flokit.models import Integration, MalformedDataError
+from airflow_provider_flokit.models import Integration, MalformedDataError, as_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -48,6 +48,7 @@ LIST_PATH: Final = "/v1/integrations"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
 _ID_LENGTH_LIMIT: Final = 256
+_URL_CHARACTERS: Final = "!$%&'()*+,/:;=?@[]~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,22 @@ class Answer:
 
     :param status: HTTP status.
     :param headers: Headers, names in lower case.
-    :param body: The body, decompressed.
+    :param body: The body, decompressed; empty if it cannot be used.
+    :param problem: Why the body cannot be used, empty if it can.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    problem: str = ""
 
     @property
     def server_time(self) -> datetime:
         """Time of the answer by the server's ``Date`` header; this machine's clock where there is none."""
         try:
-            time = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError, TypeError, OverflowError):
+            return as_utc(parsedate_to_datetime(self.headers["date"]))
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError):
             return datetime.now(tz=UTC)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,6 @@ class Unread:
 
 class TransportError(Exception):
     """Raised by a performer when no answer came; the message says why, without any secret."""
-
-
-class OversizedBodyError(TransportError):
-    """Raised by a performer when an answer is larger than it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,10 +363,6 @@ class FlokitAPI:
         for _ in range(_REDIRECT_LIMIT + 1):
             try:
                 answer: Answer = yield request
-            except OversizedBodyError as error:
-                raise FlokitResponseError(
-                    self._message(doing, str(error), "Check that the connection's API URL (host) is FloKit's API")
-                ) from None
             except TransportError as error:
                 raise FlokitUnreachableError(
                     self._message(
@@ -383,6 +377,9 @@ class FlokitAPI:
             try:
                 url = urljoin(f"{self.connection.base_url}{request.path}", location)
                 origin = _origin(url)
+                parts = urlsplit(url)
+                path = parts.path + (f"?{parts.query}" if parts.query else "")
+                path = quote(path, safe=_URL_CHARACTERS, errors="surrogateescape")
             except ValueError:
                 raise FlokitRequestError(
                     self._message(doing, f"HTTP {answer.status} redirects to no valid URL", "Check the API URL (host)")
@@ -400,8 +397,6 @@ class FlokitAPI:
                 raise FlokitRequestError(
                     self._message(doing, f"HTTP {answer.status} redirects a {request.method}", "Check the API URL")
                 )
-            parts = urlsplit(url)
-            path = parts.path + (f"?{parts.query}" if parts.query else "")
             request = Send(request.method, path, request.headers)
         raise FlokitRequestError(
             self._message(doing, "it redirects in a circle", "Check the connection's API URL (host)")
@@ -410,6 +405,8 @@ class FlokitAPI:
     def _read(self, answer: Answer, doing: str, parse: Callable[[Any], T]) -> T:
         if answer.status not in (200, 201, 202):
             raise self._error(answer, doing)
+        if answer.problem:
+            raise self._malformed(answer, doing, f"the body cannot be used: {answer.problem}")
         if parse is _parse_list and answer.body == self._last.body:
             return cast("T", self._last.parsed)
         try:

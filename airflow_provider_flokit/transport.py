@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import socket
 import ssl
 import time
 from pathlib import Path
@@ -19,25 +18,29 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_flokit import __version__
-from airflow_provider_flokit.api import Answer, OversizedBodyError, Send, TransportError
+from airflow_provider_flokit.api import Send, TransportError
+from airflow_provider_flokit.body import ACCEPT_ENCODING, PIECE, Body
 from airflow_provider_flokit.connection import is_loopback
 from airflow_provider_flokit.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import aiohttp
     import requests
 
+    from airflow_provider_flokit.api import Answer
     from airflow_provider_flokit.connection import FlokitConnection
-
-BODY_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a decompressed answer; a larger one is refused. A workspace of 10,000 integrations needs about 2 MiB."""
 
 _KEEPALIVE: Final = 300.0
 """Seconds that an idle connection is kept for the next poll."""
 
-_CHUNK: Final = 64 * 1024
+_LINE_LIMIT: Final = 64 * 1024
+"""Bytes of a line in an answer's head; http.client has the same."""
+
+_BROKE: Final = "the connection broke before the whole answer had come"
+_CUT_OFF: Final = frozenset({"IncompleteRead", "ClientPayloadError", "ServerDisconnectedError"})
+_NOT_HTTP: Final = frozenset({"HTTPException", "BadHttpMessage"})
 _CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -49,33 +52,50 @@ class RequestsTransport:
     """
 
     def __init__(self, connection: FlokitConnection) -> None:
-        import requests
-
         self._connection = connection
-        self._session: requests.Session = requests.Session()
-        # The environment is read below: .netrc would replace the Authorization header.
-        self._session.trust_env = False
-        self._session.headers = requests.structures.CaseInsensitiveDict(_headers(connection))
-        self._session.verify = ca_bundle(connection) if connection.verify else False
-        # Redirects are followed by the caller, within the same origin; requests would judge them even if told not to.
-        self._session.get_redirect_target = _no_redirect  # type: ignore[assignment,method-assign]
-        proxy = proxy_for(connection)
-        self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
+        self._session = self._open()
 
     def send(self, request: Send) -> Answer:
         """
         Send a request, once.
 
         :param request: What to send.
-        :raises TransportError: if no complete answer came
+        :raises TransportError: if no complete answer came within the connection's timeout
         """
+        from airflow_provider_flokit.exchange import Exchange
+
+        session, timeout = self._session, self._connection.timeout
+        try:
+            return Exchange(lambda: self._exchanged(session, request)).answer(timeout)
+        except TimeoutError:
+            # The thread may still hold the old one.
+            session.close()
+            self._session = self._open()
+            raise TransportError(_timed_out(timeout)) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _open(self) -> requests.Session:
+        from airflow_provider_flokit.exchange import new_session
+
+        session = new_session()
+        session.headers.clear()
+        session.headers.update(_headers(self._connection))
+        session.verify = ca_bundle(self._connection) if self._connection.verify else False
+        proxy = proxy_for(self._connection)
+        session.proxies = {"http": proxy, "https": proxy} if proxy else {}
+        return session
+
+    def _exchanged(self, session: requests.Session, request: Send) -> Answer:
         import requests
         import urllib3
 
         timeout = self._connection.timeout
         deadline = time.monotonic() + timeout
         try:
-            with self._session.request(
+            with session.request(
                 request.method,
                 f"{self._connection.base_url}{request.path}",
                 headers=dict(request.headers),
@@ -83,22 +103,19 @@ class RequestsTransport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = bytearray()
-                # read1() returns what has come; read() would wait for a full chunk, however slowly it trickles in.
+                # http.client takes headers for Latin-1.
+                items = ((n, v.encode("latin-1").decode(errors="surrogateescape")) for n, v in response.headers.items())
+                body = Body(response.status_code, _received(items))
+                # read1() returns what has come; read() would wait for a full piece, however slowly it trickles in.
                 read = getattr(response.raw, "read1", response.raw.read)
-                while chunk := read(_CHUNK, decode_content=True):
-                    body += chunk
-                    _check_size(body)
+                while (piece := read(PIECE, decode_content=False)) and body.take(piece):
                     if time.monotonic() > deadline:
                         raise TransportError(_timed_out(timeout))
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, bytes(body))
+                if not piece and body.is_cut_off:
+                    raise TransportError(_BROKE)
+                return body.answer()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TransportError(self._connection.redact(_reason(error, timeout))) from None
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
 
 
 class AiohttpTransport:
@@ -134,6 +151,9 @@ class AiohttpTransport:
             connector=aiohttp.TCPConnector(ssl=tls, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            auto_decompress=False,
+            max_line_size=_LINE_LIMIT,
+            max_field_size=_LINE_LIMIT,
         )
         # Else aiohttp repeats a GET by itself when a connection it kept open was dropped, past any retry_limit.
         session._retry_connection = False  # noqa: SLF001
@@ -157,12 +177,11 @@ class AiohttpTransport:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    body += chunk
-                    _check_size(body)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, bytes(body))
+                body = Body(response.status, _received(response.headers.items()))
+                async for piece in response.content.iter_chunked(PIECE):
+                    if not body.take(piece):
+                        break
+                return body.answer()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise TransportError(self._connection.redact(_reason(error, self._connection.timeout))) from None
 
@@ -219,18 +238,18 @@ def _headers(connection: FlokitConnection) -> dict[str, str]:
     return {
         "Authorization": f"Bearer {connection.api_key}",
         "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
+        "Accept-Encoding": ACCEPT_ENCODING,
         "User-Agent": f"airflow-provider-flokit/{__version__}",
     }
 
 
-def _no_redirect(_: object) -> None:
-    """Tell requests that no answer is a redirect."""
-
-
-def _check_size(body: bytearray) -> None:
-    if len(body) > BODY_LIMIT:
-        raise OversizedBodyError(f"the answer is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+def _received(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return an answer's headers, names in lower case; those that came several times are one list, as HTTP means it."""
+    headers: dict[str, str] = {}
+    for name, value in items:
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers
 
 
 def _timed_out(timeout: float) -> str:
@@ -240,20 +259,31 @@ def _timed_out(timeout: float) -> str:
 def _reason(error: BaseException, timeout: float) -> str:
     """Say what happened in the words of the network, which are the same for both libraries."""
     causes = list(_causes(error))
-    if any(isinstance(c, TimeoutError) or "Timeout" in type(c).__name__ for c in causes):
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    # By its own name: urllib3 derives a refused connection from a timeout.
+    if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes):
         return _timed_out(timeout)
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the TLS certificate is not accepted ({shown(cause.verify_message)})"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({shown(cause.reason or type(cause).__name__)})"
-        if isinstance(cause, socket.gaierror) or type(cause).__name__ == "NameResolutionError":
-            return "the host name cannot be resolved"
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused"
-    if any("Proxy" in type(c).__name__ for c in causes):
+    # aiohttp derives errors of its own from these two, without their attributes.
+    if "SSLCertVerificationError" in names:
+        return f"the TLS certificate is not accepted ({_first_said(causes, 'verify_message')})"
+    if tls := [cause for cause in causes if isinstance(cause, ssl.SSLError)]:
+        return f"TLS failed ({_first_said(tls, 'reason')})"
+    if names & {"gaierror", "NameResolutionError"}:
+        return "the host name cannot be resolved"
+    if "ConnectionRefusedError" in names:
+        return "connection refused"
+    if any("Proxy" in name for name in names):
         return "the proxy cannot be used"
-    return f"the connection broke ({type(error).__name__})"
+    if names & _CUT_OFF or any(isinstance(cause, ConnectionError) for cause in causes):
+        return _BROKE
+    if names & _NOT_HTTP:
+        return "what came is not HTTP"
+    return f"{_BROKE} ({type(error).__name__})"
+
+
+def _first_said(causes: Iterable[BaseException], attribute: str) -> str:
+    said = (getattr(cause, attribute, None) for cause in causes)
+    return next((shown(text) for text in said if isinstance(text, str) and text), "no reason given")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

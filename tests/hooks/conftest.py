@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import airflow.providers.common.compat.sdk as airflow_sdk
@@ -17,7 +18,7 @@ from airflow_provider_flokit.simulator.pytest_plugin import flokit
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
-__all__ = ["Connect", "Hook", "connect", "flokit", "hook", "quick_retries", "sim"]
+__all__ = ["Connect", "Hook", "Pauses", "connect", "flokit", "hook", "pauses", "quick_retries", "sim"]
 
 # Airflow 2 imports the DAG's tables with the first connection otherwise, and warns of itself meanwhile.
 assert airflow_sdk.DAG
@@ -101,3 +102,29 @@ def connect(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Connect:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause for milliseconds between attempts."""
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.004)
+
+
+class Pauses:
+    """Records the pauses between attempts instead of taking them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def take(self, seconds: float) -> None:
+        """Stand in for time.sleep."""
+        self.seconds.append(seconds)
+
+    async def take_async(self, seconds: float) -> None:
+        """Stand in for asyncio.sleep."""
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    """Let no time pass between attempts; record how long it would have been."""
+    recorded = Pauses()
+    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.time", SimpleNamespace(sleep=recorded.take))
+    monkeypatch.setattr(
+        "airflow_provider_flokit.hooks.flokit.asyncio", SimpleNamespace(sleep=recorded.take_async, Lock=asyncio.Lock)
+    )
+    return recorded

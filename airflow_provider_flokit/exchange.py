@@ -1,0 +1,162 @@
+"""
+What requests lacks: a deadline for a whole request, and a close look at the head of the answer.
+
+Imported when a session opens only, as it loads requests.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_flokit.api import Answer
+
+
+class Exchange(threading.Thread):
+    """
+    One request and its answer, in a thread of its own.
+
+    The timeouts of a socket begin anew with each byte, and there is none for looking up a host name. So the caller
+    waits for the thread until its deadline and no longer; the connection is then cut, which ends the thread.
+
+    :param work: Sends the request and returns the answer.
+    """
+
+    def __init__(self, work: Callable[[], Answer]) -> None:
+        super().__init__(name="flokit-request", daemon=True)
+        self.socket: socket.socket | None = None
+        self._work = work
+        self._answer: Future[Answer] = Future()
+
+    def run(self) -> None:
+        """Do the work."""
+        try:
+            self._answer.set_result(self._work())
+        except BaseException as error:  # noqa: BLE001 - the caller's to judge
+            self._answer.set_exception(error)
+
+    def answer(self, timeout: float) -> Answer:
+        """
+        Start, and return the answer.
+
+        :param timeout: Seconds until the deadline.
+        :raises TimeoutError: if it has come
+        """
+        self.start()
+        try:
+            return self._answer.result(timeout)
+        finally:
+            if not self._answer.done() and self.socket is not None:
+                with suppress(OSError):
+                    # Not an SSLSocket's own shutdown, which is not meant to be called from another thread.
+                    socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+class _Head:
+    """Reads the lines of an answer's head, and remembers whether they ended where the connection did."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.is_cut_off = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._file.readline(limit)
+        self.is_cut_off = not line.endswith(b"\n")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Response(http.client.HTTPResponse):
+    """
+    Reads answers as aiohttp does.
+
+    http.client takes headers that break off for complete ones, and an informational answer (103) for the final one.
+    """
+
+    headers: Any
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        exchange = threading.current_thread()
+        if isinstance(exchange, Exchange):
+            exchange.socket = sock
+
+    def begin(self) -> None:
+        """Read the head of the final answer."""
+        file: Any = self.fp
+        head: Any = _Head(file)
+        self.fp = head
+        try:
+            while self.headers is None:
+                super().begin()
+                if HTTPStatus.SWITCHING_PROTOCOLS < self.status < HTTPStatus.OK and not head.is_cut_off:
+                    self.headers = None
+        finally:
+            if self.fp is head:
+                self.fp = file
+        if head.is_cut_off:
+            self.close()
+            raise http.client.RemoteDisconnected("the connection was closed in the headers")
+
+
+class _HTTP(HTTPConnection):
+    response_class = _Response
+
+
+class _HTTPS(HTTPSConnection):
+    response_class = _Response
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPS
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def new_session() -> requests.Session:
+    """Return a session that neither follows redirects, nor keeps cookies, nor reads the environment."""
+    session = requests.Session()
+    # The transport reads it: .netrc would replace the Authorization header.
+    session.trust_env = False
+    # Redirects are followed by the caller, within the same origin; requests would judge them even if told not to.
+    session.get_redirect_target = _no_redirect  # type: ignore[assignment,method-assign]
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter())
+    return session
+
+
+def _no_redirect(_: object) -> None:
+    """Tell requests that no answer is a redirect."""
