@@ -351,7 +351,9 @@ class FlokitAPI:
                 failures += 1
                 if failures > retries or (error.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                     raise
-                pause = Pause(retry.delay(failures, random.random(), error.retry_after), str(error))  # noqa: S311
+                spread = retry.crowd_spread(failures) if isinstance(error, FlokitRateLimitError) else 0.0
+                seconds = retry.delay(failures, random.random(), error.retry_after, spread)  # noqa: S311
+                pause = Pause(seconds, str(error))
                 if patience is not None:
                     patience -= pause.seconds
                     if patience < 0:

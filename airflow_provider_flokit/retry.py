@@ -2,7 +2,8 @@
 Which failures are retried and how long to wait before the next attempt.
 
 Pure: no I/O, no clock. Both transports and the shared poll follow this one policy: exponential backoff with
-jitter, capped, and never earlier than the server's ``Retry-After`` asks.
+jitter, capped, and never earlier than the server's ``Retry-After`` asks. A 429 tells of a crowd, which is spread out:
+coming back as one, it would meet the limit as one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ BACKOFF_BASE: Final = 0.5
 
 BACKOFF_CAP: Final = 30.0
 """Seconds between two attempts at most, unless ``Retry-After`` asks for more."""
+
+SPREAD_CAP: Final = 60.0
+"""Seconds over which attempts are spread at most after a 429; the usual window of a rate limit."""
 
 RETRY_AFTER_LIMIT: Final = 300.0
 """Seconds of ``Retry-After`` that a call outside a wait accepts; it gives up at once when asked for more."""
@@ -51,15 +55,27 @@ def backoff(failures: int, jitter: float) -> float:
     return step * (1.0 - jitter / 2.0)
 
 
-def delay(failures: int, jitter: float, retry_after: float | None = None) -> float:
+def crowd_spread(failures: int) -> float:
+    """
+    Return the seconds over which the attempts of a crowd of calls are spread after a 429: 8, then 60.
+
+    With less, fifty calls at once would use up their few attempts on a limit of sixty a minute.
+
+    :param failures: Failures so far, at least 1.
+    """
+    return min(BACKOFF_BASE * 16.0 ** min(failures, _LARGEST_EXPONENT), SPREAD_CAP)
+
+
+def delay(failures: int, jitter: float, retry_after: float | None = None, spread: float = 0.0) -> float:
     """
     Return the seconds to wait before the next attempt.
 
     :param failures: Failures so far, at least 1.
     :param jitter: A random number from 0 to 1.
     :param retry_after: Seconds the server asked for, None if it did not.
+    :param spread: Seconds after that over which the attempts of many are spread.
     """
-    return max(backoff(failures, jitter), retry_after or 0.0)
+    return max(backoff(failures, jitter), (retry_after or 0.0) + jitter * spread)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

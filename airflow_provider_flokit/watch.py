@@ -19,6 +19,7 @@ from airflow_provider_flokit.errors import (
     FlokitDisconnectedError,
     FlokitError,
     FlokitNotFoundError,
+    FlokitRateLimitError,
     FlokitSyncFailedError,
     shown,
 )
@@ -174,7 +175,9 @@ class Watch:
         :param interval: Seconds between looks that the user asked for.
         """
         if self._trouble is not None:
-            return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after))  # noqa: S311
+            # Among many that wait in workers, those that have yet to request their sync have few attempts: let them by.
+            spread = interval if isinstance(self._trouble, FlokitRateLimitError) else 0.0
+            return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after, spread))  # noqa: S311
         return interval if self.recheck_after is None else min(interval, max(self.recheck_after, 1.0))
 
     def heartbeat_if_due(self) -> None:

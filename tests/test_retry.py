@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import random
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_flokit import retry
+from airflow_provider_flokit.connection import DEFAULT_RETRY_LIMIT
 
 NOW = datetime(2024, 3, 15, 13, tzinfo=UTC)
 
@@ -45,6 +48,44 @@ def test_backoff_is_bounded(failures: int, jitter: float) -> None:
 def test_delay_is_never_earlier_than_asked(retry_after: float | None, expected: float) -> None:
     """Retry-After makes a pause longer than the backoff, never shorter, and is not capped by it."""
     assert retry.delay(3, 0.0, retry_after) == expected
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(1, 8.0), (2, 60.0), (3, 60.0), (10**9, 60.0)])
+@pytest.mark.parametrize("retry_after", [None, 0.0, 7.0, 90.0])
+def test_a_crowd_is_spread(failures: int, longest: float, retry_after: float | None) -> None:
+    """A crowd comes within 8 s and then within a minute after what was asked for, never before it."""
+    asked, spread = retry_after or 0.0, retry.crowd_spread(failures)
+    assert spread == longest
+    assert retry.delay(failures, 0.0, retry_after, spread) == max(asked, retry.backoff(failures, 0.0))
+    assert retry.delay(failures, 1.0, retry_after, spread) == asked + longest
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_calls_at_once_get_through_a_bucket_of_tokens(seed: int) -> None:
+    """
+    A limit of sixty a minute that is refilled one by one asks for one second each time: the policy must spread them.
+
+    Fifty operators read and then post at once, each with the default of four attempts after the first.
+    """
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    tokens, at = 60.0, 0.0
+    # When, which one, requests still to make, failures of the present one.
+    agenda = [(chance.random(), number, 2, 0) for number in range(50)]
+    heapq.heapify(agenda)
+    exhausted = 0
+    while agenda:
+        now, number, left, failures = heapq.heappop(agenda)
+        tokens, at = min(60.0, tokens + now - at), now
+        if tokens >= 1:
+            tokens -= 1
+            if left > 1:
+                heapq.heappush(agenda, (now + 0.1, number, left - 1, 0))
+        elif failures == DEFAULT_RETRY_LIMIT:
+            exhausted += 1
+        else:
+            pause = retry.delay(failures + 1, chance.random(), 1.0, retry.crowd_spread(failures + 1))
+            heapq.heappush(agenda, (now + pause, number, left, failures + 1))
+    assert exhausted == 0
 
 
 def test_base_and_cap_are_looked_up_when_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from airflow_provider_flokit.errors import (
     FlokitError,
     FlokitNotFoundError,
     FlokitPermissionError,
+    FlokitRateLimitError,
     FlokitServerError,
     FlokitSyncFailedError,
     FlokitWaitTimeoutError,
@@ -359,6 +360,15 @@ def test_pause_after_trouble(
     found = watch()
     found.trouble(FlokitAPIError("x", retry_after=retry_after))
     assert found.pause(interval) == expected
+
+
+def test_pause_after_a_rate_limit(watch: Callable[..., Watch]) -> None:
+    """After a 429 the looks of many are spread over their interval, so that not all come back as one."""
+    found = watch()
+    found.trouble(FlokitRateLimitError("x", retry_after=90.0))
+    pauses = [found.pause(30.0) for _ in range(100)]
+    assert 90.0 <= min(pauses) < 100.0
+    assert 110.0 < max(pauses) <= 120.0
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ BOUNDS: Final = {
     ),
     "pause between two attempts": (
         f"{retry.BACKOFF_BASE:g} s, doubled from failure to failure up to {retry.BACKOFF_CAP:g} s, less up to half of "
-        f"it at random"
+        f"it at random; after a 429, at random up to {retry.crowd_spread(1):g} s and then {retry.SPREAD_CAP:g} s later "
+        f"than asked, so that a crowd does not come back as one"
     ),
     "`Retry-After`": (
         f"no attempt comes earlier. More than {retry.RETRY_AFTER_LIMIT:g} s: a call outside a wait gives up at once "

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from airflow_provider_flokit import retry
-from airflow_provider_flokit.errors import FlokitError
+from airflow_provider_flokit.errors import FlokitError, FlokitRateLimitError
 from airflow_provider_flokit.simulator import Fault, Simulator
 
 from .fault_document import DOCUMENT, document
@@ -174,7 +174,10 @@ def test_fault(hook: Hook, stage: Stage, connect: Connect, pauses: Pauses, row: 
     assert len(pauses.seconds) == int(row.retried)
     assert len(stage.sim.requests) == row.requests * (1 + int(row.retried))
     for pause in pauses.seconds:
-        assert row.retry_after - 1 <= pause <= row.retry_after + retry.BACKOFF_BASE
+        longest = retry.crowd_spread(1) if row.error is FlokitRateLimitError else retry.BACKOFF_BASE
+        # An HTTP date has whole seconds.
+        assert row.retry_after - 1 <= pause <= row.retry_after + longest
+        assert pause >= retry.BACKOFF_BASE / 2
     assert taken <= row.settings.get("timeout", 0) * 2 + SLACK
     if row.retried and isinstance(fault, Fault):
         stage.sim.clear_faults()

@@ -445,22 +445,22 @@ def test_wrong_json(hook: Hook, sim: Simulator, connect: Connect, call: tuple[st
 @pytest.mark.parametrize(
     ("fault", "at_least", "at_most"),
     [
-        (Fault.rate_limited(7), 7, 7),
-        (Fault.rate_limited(300), 300, 300),
+        (Fault.rate_limited(7), 7, 7.1),
+        (Fault.rate_limited(300), 300, 300.1),
         (Fault.rate_limited(http_date_in=90), 88, 91),
         (Fault.answer(503, headers={"Retry-After": "20"}), 20, 20),
-        (Fault.rate_limited(0), 0.001, 0.004),
-        (Fault.rate_limited(None), 0.001, 0.004),
-        (Fault.rate_limited("soon"), 0.001, 0.004),
-        (Fault.rate_limited("-5"), 0.001, 0.004),
-        (Fault.rate_limited(http_date_in=-90), 0.001, 0.004),
+        (Fault.rate_limited(0), 0.001, 0.07),
+        (Fault.rate_limited(None), 0.001, 0.07),
+        (Fault.rate_limited("soon"), 0.001, 0.07),
+        (Fault.rate_limited("-5"), 0.001, 0.07),
+        (Fault.rate_limited(http_date_in=-90), 0.001, 0.07),
     ],
 )
 @pytest.mark.parametrize("skew", [0.0, 5000.0, -5000.0])
 def test_retry_after(
     hook: Hook, sim: Simulator, pauses: Pauses, fault: Fault, at_least: float, at_most: float, skew: float
 ) -> None:
-    """Retry-After, in seconds or as a date by the server's own clock, is the pause; else it is the backoff."""
+    """Retry-After, in seconds or as a date by the server's own clock, is the pause, give or take the spread."""
     sim.clock_skew = skew
     sim.fail(fault)
     assert len(hook("list_integrations")) == 3

@@ -1,0 +1,115 @@
+"""
+Many tasks at once against a rate limit: 60 requests a minute, for 1,000 waits and 50 operators.
+
+A minute passes in two seconds here: the limit's window, the intervals and the pauses are shortened alike. Only
+``Retry-After`` is not, as HTTP has none below a second; that is half a minute here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_flokit import retry
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.simulator import Sync
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+from tests.modes import TaskInstance
+from tests.triggers.test_flokit import fire
+
+if TYPE_CHECKING:
+    from airflow_provider_flokit.simulator import Simulator
+
+MINUTE = 2.0
+LIMIT = 60
+WAITS = 1000
+OPERATORS = 50
+
+
+@pytest.fixture(autouse=True)
+def _two_second_minutes(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKOFF_BASE", "BACKOFF_CAP", "SPREAD_CAP"):
+        monkeypatch.setattr(retry, name, getattr(retry, name) * MINUTE / 60)
+    flokit.rate_limit = (LIMIT, MINUTE)
+    for number in range(WAITS):
+        flokit.add_integration(f"int_wait_{number}", status="syncing")
+    for number in range(OPERATORS):
+        flokit.add_integration(f"int_sync_{number}", sync=Sync(start_delay=MINUTE / 4, duration=MINUTE))
+
+
+async def operated(number: int, workers: ThreadPoolExecutor, *, deferrable: bool) -> str:
+    """Run an operator to its end: in a worker, and between in the triggerer if it defers."""
+    loop = asyncio.get_running_loop()
+    task = FlokitTriggerSyncOperator(
+        task_id=f"sync_{number}",
+        integration_id=f"int_sync_{number}",
+        wait_for_completion=True,
+        deferrable=deferrable,
+        poll_interval=MINUTE / 2,
+        timeout=30 * MINUTE,
+    )
+    ti = TaskInstance(task)
+    context: Any = {"ti": ti, "task_instance": ti}
+
+    def execute() -> Any:
+        try:
+            return task.execute(context)
+        except TaskDeferred as deferred:
+            return deferred
+
+    result = await loop.run_in_executor(workers, execute)
+    if isinstance(result, TaskDeferred):
+        event = await fire(result.trigger)
+        result = await loop.run_in_executor(workers, lambda: task.execute_complete(context, event))
+    assert result == ti.xcoms["receipt"]["sync_id"]
+    return str(result)
+
+
+async def all_at_once(flokit: Simulator, *, deferrable: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run all waits in one event loop, and all operators beside them, and let the integrations recover meanwhile."""
+
+    async def recover() -> None:
+        await asyncio.sleep(2 * MINUTE)
+        for number in range(WAITS):
+            flokit.set_state(f"int_wait_{number}", status="connected")
+
+    with ThreadPoolExecutor(OPERATORS) as workers:
+        waits = (
+            fire(
+                FlokitIntegrationTrigger(
+                    integration_id=f"int_wait_{number}", poll_interval=MINUTE / 2, timeout=30 * MINUTE
+                )
+            )
+            for number in range(WAITS)
+        )
+        operators = (operated(number, workers, deferrable=deferrable) for number in range(OPERATORS))
+        events, sync_ids, _ = await asyncio.gather(asyncio.gather(*waits), asyncio.gather(*operators), recover())
+    return events, sync_ids
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in workers"])
+def test_a_crowd_ends_right_within_the_rate_limit(flokit: Simulator, *, deferrable: bool) -> None:
+    """
+    Every wait is ready, every operator's sync succeeded and was started once, and the limit was respected.
+
+    Beside the two requests of each operator, deferred waits make two a minute together, and a refused request is
+    repeated once or twice, not in a loop. Waits in workers each make their own polls, which the limit slows down.
+    """
+    events, sync_ids = asyncio.run(all_at_once(flokit, deferrable=deferrable))
+    assert Counter(event["ending"] for event in events) == {"ready": WAITS}
+    assert sorted(sync_ids) == sorted(run.sync_id for run in flokit.syncs)
+    assert len(set(sync_ids)) == OPERATORS
+    requests = flokit.requests
+    polls = sum(r.method == "GET" and r.path == "/v1/integrations" for r in requests)
+    minutes = (requests[-1].at - requests[0].at).total_seconds() / MINUTE
+    assert Counter(r.method for r in requests if r.status == 200)["POST"] == OPERATORS
+    assert 0 < flokit.rate_limited < len(requests) / 2
+    if deferrable:
+        assert polls <= 3 + 2 * minutes
+        assert len(requests) <= 2 * OPERATORS + polls + 3 * OPERATORS
+    assert sum(r.status == 200 for r in requests) <= LIMIT * (minutes + 1)
