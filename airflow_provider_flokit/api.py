@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,8 @@ from airflow_provider_flokit.errors import (
     FlokitServerError,
     FlokitSyncAlreadyRunningError,
     FlokitUnreachableError,
+    cut,
+    escaped,
     shown,
 )
 from airflow_provider_flokit.models import Integration, MalformedDataError, as_utc
@@ -48,6 +51,7 @@ LIST_PATH: Final = "/v1/integrations"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
 _ID_LENGTH_LIMIT: Final = 256
+_ERROR_MESSAGE_LENGTH: Final = 2000
 _URL_CHARACTERS: Final = "!$%&'()*+,/:;=?@[]~"
 
 
@@ -255,7 +259,7 @@ class FlokitAPI:
 
         :param ids: Ids that have to be in the snapshot if they exist.
         :param retries: Attempts after the first if the API cannot be asked.
-        :param patience: Seconds that the pauses between attempts may take in all; None for no limit.
+        :param patience: Seconds after which no further attempt is made; None for no limit.
         """
         try:
             return (yield from self._observe(ids, retries, patience))
@@ -332,11 +336,15 @@ class FlokitAPI:
         return Snapshot(answer.server_time, {integration_id: self._clean(integration)})
 
     def _clean(self, integration: Integration) -> Integration:
-        """Take secrets out of the one free text that goes on into messages, XComs and trigger rows."""
+        """
+        Make the one free text harmless that goes on into messages, XComs and trigger rows: no secrets, no control
+        characters (some databases refuse a NUL), no more than 2,000 characters.
+        """
         message = integration.error_message
-        if message is None or (cleaned := self.connection.redact(message)) == message:
+        if message is None:
             return integration
-        return replace(integration, error_message=cleaned)
+        cleaned = cut(escaped(self.connection.redact(message)), _ERROR_MESSAGE_LENGTH)
+        return integration if cleaned == message else replace(integration, error_message=cleaned)
 
     def _call(
         self, request: Send, doing: str, parse: Callable[[Any], T], retries: int, patience: float | None = None
@@ -344,6 +352,7 @@ class FlokitAPI:
         """Send a request until it is answered usably, fails for good, or has no retries left."""
         failures = 0
         while True:
+            asked = time.monotonic()
             try:
                 answer = yield from self._send(request, doing)
                 return answer, self._read(answer, doing, parse)
@@ -355,7 +364,7 @@ class FlokitAPI:
                 seconds = retry.delay(failures, random.random(), error.retry_after, spread)  # noqa: S311
                 pause = Pause(seconds, str(error))
                 if patience is not None:
-                    patience -= pause.seconds
+                    patience -= time.monotonic() - asked + pause.seconds
                     if patience < 0:
                         raise
             yield pause
@@ -519,7 +528,7 @@ def _parse_list(data: Any) -> _Parsed:
     malformed: dict[str, tuple[str, str | None]] = {}
     for entry in entries:
         try:
-            integrations.append(Integration.from_json(entry))
+            integrations.append(_bounded(Integration.from_json(entry)))
         except MalformedDataError as error:
             name, kind = (entry.get("id"), entry.get("type")) if isinstance(entry, dict) else (None, None)
             if not isinstance(name, str) or not name or name in malformed:
@@ -539,7 +548,7 @@ def _parse_list_strictly(data: Any) -> _Parsed:
 
 
 def _parse_single(data: Any, integration_id: str) -> Integration:
-    integration = Integration.from_json(data.get("integration") if isinstance(data, dict) else None)
+    integration = _bounded(Integration.from_json(data.get("integration") if isinstance(data, dict) else None))
     if integration.id != integration_id:
         raise MalformedDataError("'integration' is another one than was asked for")
     return integration
@@ -549,7 +558,20 @@ def _parse_sync_id(data: Any) -> str:
     sync_id = data.get("sync_id") if isinstance(data, dict) else None
     if not isinstance(sync_id, str) or not sync_id:
         raise MalformedDataError("'sync_id' is missing or not a text")
-    return sync_id
+    return _short("sync_id", sync_id)
+
+
+def _bounded(integration: Integration) -> Integration:
+    for name, text in (("id", integration.id), ("type", integration.type), ("status", integration.status)):
+        _short(name, text)
+    return integration
+
+
+def _short(name: str, text: str) -> str:
+    """Return a name that may go on into XComs and trigger rows."""
+    if len(text) > _ID_LENGTH_LIMIT or not text.isprintable():
+        raise MalformedDataError(f"{name!r} is longer than {_ID_LENGTH_LIMIT} characters or not printable")
+    return text
 
 
 def _origin(url: str) -> str:

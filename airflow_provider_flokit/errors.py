@@ -32,9 +32,19 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 SHOWN_LENGTH = 500
 """Characters of a text from outside that a message shows at most."""
 
+MESSAGE_LENGTH = 10_000
+"""Characters of a whole message at most, however many integrations it has to name."""
+
 
 class FlokitError(AirflowException):
-    """Root of everything this package raises."""
+    """
+    Root of everything this package raises.
+
+    :param message: What happened and what to do; cut at 10,000 characters.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(cut(message, MESSAGE_LENGTH))
 
 
 class FlokitPermanentError(FlokitError, AirflowFailException):
@@ -129,6 +139,23 @@ def shown(text: object) -> str:
 
     :param text: What FloKit, a user or a library said.
     """
-    line = " ".join(str(text)[: SHOWN_LENGTH * 4].split())
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
-    return line if len(line) <= SHOWN_LENGTH else line[: SHOWN_LENGTH - 1] + "…"
+    return cut(escaped(" ".join(str(text)[: SHOWN_LENGTH * 4].split())), SHOWN_LENGTH)
+
+
+def escaped(text: str) -> str:
+    """
+    Return a text in which nothing acts on a terminal or hides: what is not printable is written by its number.
+
+    :param text: Any text; line breaks and tabs stay.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def cut(text: str, length: int) -> str:
+    """
+    Return a text that is not longer than this, an ellipsis at its end if it was.
+
+    :param text: Any text.
+    :param length: Characters.
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"

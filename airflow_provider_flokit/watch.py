@@ -56,6 +56,7 @@ class Watch:
         "_begun",
         "_failures",
         "_log",
+        "_not_before",
         "_seen",
         "_syncing_seen",
         "_told",
@@ -79,6 +80,7 @@ class Watch:
         self._warned: frozenset[tuple[str, str]] = frozenset()
         self._trouble: FlokitAPIError | None = None
         self._failures = 0
+        self._not_before = 0.0  # FloKit asked to be left alone until then
 
     def look(self, snapshot: Snapshot, *, stale: bool = False) -> Outcome | None:
         """
@@ -133,9 +135,11 @@ class Watch:
 
         :param hook: How to ask FloKit.
         :param retries: Attempts after the first if the API cannot be asked.
-        :param patience: Seconds that the pauses between attempts may take in all.
-        :return: the outcome if the wait is over, else None, also if the API could not be asked
+        :param patience: Seconds after which no further attempt is made; None for no limit.
+        :return: the outcome if the wait is over, else None, also if the API could not be asked or does not want to be
         """
+        if time.monotonic() < self._not_before:
+            return None
         try:
             snapshot = hook.observe(self.wait.ids, retries=retries, patience=patience)
         except FlokitAPIError as error:
@@ -147,13 +151,16 @@ class Watch:
 
     def ask_at_the_end(self, hook: FlokitHook, timeout: float) -> Outcome:
         """
-        End a wait whose time is over: if the last attempt to ask failed, ask once more, with retries.
+        End a wait whose time is over: if the last attempt to ask failed, ask once more, with retries, unless FloKit
+        asked for a longer pause than that is worth.
 
         :param hook: How to ask FloKit.
         :param timeout: Seconds the wait was given.
         """
         outcome = None
-        if self._trouble is not None or not self._seen:
+        left = self._not_before - time.monotonic()
+        if left <= GRACE and (self._trouble is not None or not self._seen):
+            time.sleep(max(left, 0.0))
             outcome = self.ask(hook, retries=hook.retry_limit, patience=GRACE)
         return outcome or self.timed_out(timeout)
 
@@ -167,6 +174,7 @@ class Watch:
             self._log.warning("%s The wait goes on.", error)
         self._failures = self._failures + 1 if self._trouble else 1
         self._trouble = error
+        self._not_before = time.monotonic() + (error.retry_after or 0.0)
 
     def pause(self, interval: float) -> float:
         """

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_flokit import errors
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, shown
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, cut, escaped, shown
 
 # Every class with its parent inside the package, and whether a retry of the task makes sense.
 TREE = {
@@ -83,6 +83,14 @@ def test_errors_take_a_message_and_survive_pickling(name: str) -> None:
     assert type(back) is CLASSES[name]
 
 
+@pytest.mark.parametrize("name", TREE)
+def test_a_message_has_a_stated_length(name: str) -> None:
+    """However many integrations a message has to name, it ends at 10,000 characters."""
+    assert str(CLASSES[name]("x" * 10_000)) == "x" * 10_000
+    error = CLASSES[name]("x" * 10_001)
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "x" * 9_999 + "…"  # noqa: S301 - own data
+
+
 def test_retry_after_is_kept() -> None:
     """An API error knows when the server asked to come back, after pickling too."""
     assert FlokitAPIError("x").retry_after is None
@@ -102,6 +110,8 @@ def test_retry_after_is_kept() -> None:
         ("Grüße — ✓", "Grüße — ✓"),
         ("bell\x07 and escape\x1b[31m", "bell\\x07 and escape\\x1b[31m"),
         ("right-to-left \u202e override", "right-to-left \\x202e override"),
+        ("zero-width \u200b\u200d\ufeff, isolate \u2066", "zero-width \\x200b\\x200d\\xfeff, isolate \\x2066"),
+        ("NUL \x00, delete \x7f, C1 escape \x9b31m", "NUL \\x00, delete \\x7f, C1 escape \\x9b31m"),
         ("lone \ud800 surrogate", "lone \\xd800 surrogate"),
         (None, "None"),
         (404, "404"),
@@ -122,3 +132,22 @@ def test_shown_is_always_one_printable_line(text: str) -> None:
     assert len(line) <= 500
     assert line.isprintable()
     assert line.encode().decode() == line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("\x1b[31m\r\x00\u202e", "\\x1b[31m\\x0d\\x00\\x202e"),
+    ],
+)
+def test_escaped(text: str, expected: str) -> None:
+    """Line breaks and tabs stay, everything else that is not printable is written by its number."""
+    assert escaped(text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", ""), ("1234", "1234"), ("12345", "123…")])
+def test_cut(text: str, expected: str) -> None:
+    """A text that is too long ends with an ellipsis within the length."""
+    assert cut(text, 4) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+from airflow_provider_flokit.simulator import Fault
 from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, run
 
 if TYPE_CHECKING:
@@ -235,6 +237,25 @@ def test_an_execution_timeout_counts_for_a_deferral_on_airflow_2_only(
         assert (ended.state, ended.error) == ("failed", "AirflowTaskTimeout")
     else:
         assert ended.state == "success"
+
+
+@pytest.mark.parametrize("mode", [WORKER, RESCHEDULE, DEFERRED])
+@pytest.mark.parametrize("of", ["sensor", "operator"])
+def test_a_wait_is_over_at_its_deadline_whatever_flokit_asks(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, of: str, mode: str
+) -> None:
+    """``Retry-After: 86400`` in the middle of a wait: it ends at its own deadline, and says why it knows no more."""
+    if (of, mode) == ("operator", RESCHEDULE):
+        mode = ABANDONED
+    flokit.fail(Fault.rate_limited(86400), path="/v1/integrations", after=1, times=None)
+    scenario = Scenario(CONNECTED_AS_BEFORE, [SYNCING], "failed", **TIMED_OUT, settings={"timeout": 1.5})
+    began = time.monotonic()
+    ended = sensed(flokit, scenario, mode, monkeypatch) if of == "sensor" else operated(flokit, scenario, mode)
+    assert time.monotonic() - began < 20
+    assert ended.error == (scenario.sensor_error if of == "sensor" else scenario.operator_error)
+    if mode != ABANDONED:
+        assert "HTTP 429: Too many requests. Try again in 86400 s, as FloKit asks." in ended.message
+    assert sum(r.status == 429 for r in flokit.requests) <= 2
 
 
 def expected_message(name: str) -> str:

@@ -153,7 +153,7 @@ class FlokitHook(BaseHook):
 
         :param ids: Ids that the snapshot has to hold, or to call missing.
         :param retries: Attempts after the first.
-        :param patience: Seconds that the pauses between attempts may take in all; None for no limit.
+        :param patience: Seconds after which no further attempt is made; None for no limit.
         """
         return self._run(lambda api: api.observe(ids, retries=retries, patience=patience))
 

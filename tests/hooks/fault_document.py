@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_flokit import connection, errors, retry
+from airflow_provider_flokit import connection, errors, retry, watch
 from airflow_provider_flokit.body import BODY_LIMIT
 from tests.hooks.fault_matrix import CALLS, GROUPS, TIMEOUT
 
@@ -54,6 +54,12 @@ BOUNDS: Final = {
     "a text from outside in a message": (
         f"{errors.SHOWN_LENGTH} characters on one line; control characters, terminal escapes and what is invisible "
         f"are written as `\\x1b`"
+    ),
+    "a whole message": f"{errors.MESSAGE_LENGTH:,} characters",
+    "an integration's `error_message`, in XComs and trigger rows too": "2,000 characters, without control characters",
+    "its `id`, `type` and `status`, and a `sync_id`": "256 printable characters; others are refused",
+    "a wait's last look, at its deadline": (
+        f"attempts for {watch.GRACE:g} s, the last of which may take its own `timeout`"
     ),
 }
 

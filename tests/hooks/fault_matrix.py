@@ -175,6 +175,7 @@ _AS_EVER = "as without a fault"
 _BROKE = "the connection broke before the whole answer had come"
 _TIMED_OUT = f"timed out after {TIMEOUT:g} s"
 _TOO_LARGE = f"the body cannot be used: it is larger than {BODY_LIMIT >> 20} MiB"
+_TOO_LONG = "is longer than 256 characters or not printable"
 _NO_REPEAT = "A repeat would not change this; check the request and the connection's API URL (host)"
 _LATER = "Try again later"
 _CIRCLE = "it redirects in a circle. Check the connection's API URL (host)."
@@ -416,6 +417,13 @@ GROUPS: Final[dict[str, list[Row]]] = {
         _unusable("no `status`", {"get": _integrations(status=...)["get"]}, "'status' is missing or not a text"),
         _unusable("no `sync_id`", _json("sync", {"status": "ok"}), "'sync_id' is missing or not a text"),
         _unusable("`sync_id` that is a number", _json("sync", {"sync_id": 5}), "'sync_id' is missing or not a text"),
+        _unusable("`sync_id` of 300 characters", _json("sync", {"sync_id": "s" * 300}), f"'sync_id' {_TOO_LONG}"),
+        _unusable(
+            "`status` with a NUL",
+            {"list": _integrations(status="connected\0")["list"]},
+            f"integration int_1: 'status' {_TOO_LONG}",
+        ),
+        _unusable("`status` with a NUL", {"get": _integrations(status="connected\0")["get"]}, f"'status' {_TOO_LONG}"),
         Row(
             "`last_synced_at` null",
             _integrations(last_synced_at=None),
