@@ -8,6 +8,7 @@ settings to mean the same: proxies, certificates, the timeout of a whole request
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import os
 import ssl
@@ -40,6 +41,7 @@ _LINE_LIMIT: Final = 64 * 1024
 
 _BROKE: Final = "the connection broke before the whole answer had come"
 _CUT_OFF: Final = frozenset({"IncompleteRead", "ClientPayloadError", "ServerDisconnectedError"})
+_RESET: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _NOT_HTTP: Final = frozenset({"HTTPException", "BadHttpMessage"})
 _CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
@@ -264,7 +266,7 @@ def _reason(error: BaseException, timeout: float) -> str:
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes):
         return _timed_out(timeout)
     # aiohttp derives errors of its own from these two, without their attributes.
-    if "SSLCertVerificationError" in names:
+    if names & {"SSLCertVerificationError", "CertificateError"}:
         return f"the TLS certificate is not accepted ({_first_said(causes, 'verify_message')})"
     if tls := [cause for cause in causes if isinstance(cause, ssl.SSLError)]:
         return f"TLS failed ({_first_said(tls, 'reason')})"
@@ -274,7 +276,7 @@ def _reason(error: BaseException, timeout: float) -> str:
         return "connection refused"
     if any("Proxy" in name for name in names):
         return "the proxy cannot be used"
-    if names & _CUT_OFF or any(isinstance(cause, ConnectionError) for cause in causes):
+    if names & _CUT_OFF or any(getattr(cause, "errno", None) in _RESET for cause in causes):
         return _BROKE
     if names & _NOT_HTTP:
         return "what came is not HTTP"
