@@ -12,7 +12,6 @@ import errno
 import importlib
 import os
 import ssl
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -40,7 +39,7 @@ _LINE_LIMIT: Final = 64 * 1024
 """Bytes of a line in an answer's head; http.client has the same."""
 
 _BROKE: Final = "the connection broke before the whole answer had come"
-_CUT_OFF: Final = frozenset({"IncompleteRead", "ClientPayloadError", "ServerDisconnectedError"})
+_CUT_OFF: Final = frozenset({"IncompleteRead", "RemoteDisconnected", "ClientPayloadError", "ServerDisconnectedError"})
 _RESET: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 _NOT_HTTP: Final = frozenset({"HTTPException", "BadHttpMessage"})
 _CA_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -95,7 +94,6 @@ class RequestsTransport:
         import urllib3
 
         timeout = self._connection.timeout
-        deadline = time.monotonic() + timeout
         try:
             with session.request(
                 request.method,
@@ -111,8 +109,7 @@ class RequestsTransport:
                 # read1() returns what has come; read() would wait for a full piece, however slowly it trickles in.
                 read = getattr(response.raw, "read1", response.raw.read)
                 while (piece := read(PIECE, decode_content=False)) and body.take(piece):
-                    if time.monotonic() > deadline:
-                        raise TransportError(_timed_out(timeout))
+                    pass
                 if not piece and body.is_cut_off:
                     raise TransportError(_BROKE)
                 return body.answer()
@@ -270,12 +267,12 @@ def _reason(error: BaseException, timeout: float) -> str:
         return f"the TLS certificate is not accepted ({_first_said(causes, 'verify_message')})"
     if tls := [cause for cause in causes if isinstance(cause, ssl.SSLError)]:
         return f"TLS failed ({_first_said(tls, 'reason')})"
+    if any("Proxy" in name for name in names):
+        return "the proxy cannot be used"
     if names & {"gaierror", "NameResolutionError"}:
         return "the host name cannot be resolved"
     if "ConnectionRefusedError" in names:
         return "connection refused"
-    if any("Proxy" in name for name in names):
-        return "the proxy cannot be used"
     if names & _CUT_OFF or any(getattr(cause, "errno", None) in _RESET for cause in causes):
         return _BROKE
     if names & _NOT_HTTP:

@@ -188,6 +188,7 @@ _ESCAPES = "\x1b[2J\u202e\u200b"
 GROUPS: Final[dict[str, list[Row]]] = {
     "No connection": [
         _unreachable("connection refused", "refused", "connection refused", requests=0),
+        _unreachable("proxy that refuses connections", "dead proxy", "the proxy cannot be used", requests=0),
         _unreachable("DNS failure", "unknown host", "the host name cannot be resolved", requests=0),
         _unreachable("DNS that does not answer", "slow host", _TIMED_OUT, requests=0, timeout=TIMEOUT),
         _unreachable("connect timeout", "full backlog", _TIMED_OUT, requests=0, timeout=TIMEOUT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from cryptography import x509
@@ -95,13 +97,14 @@ class Stage:
                 self._no_name_server(hangs=name == "slow host")
             case "full backlog":
                 self.url = self._full_server()
+            case "dead proxy":
+                settings["proxies"] = json.dumps({"all": "http://127.0.0.1:1"})
             case "no TLS":
                 self.url = self.sim.url.replace("http:", "https:")
             case _:
                 settings |= self._with_certificate(name)
         uri = f"flokit://:{self.sim.api_key}@{self.url.partition('//')[2]}/{self.url.partition(':')[0]}"
-        query = "&".join(f"{key}={value}" for key, value in settings.items())
-        self.monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", f"{uri}?{query}")
+        self.monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", f"{uri}?{urlencode(settings)}")
 
     def _with_certificate(self, name: str) -> dict[str, str]:
         files = {"self-signed": "self-signed", "trusted": "self-signed", "other host's": "other", "expired": "expired"}
