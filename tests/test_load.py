@@ -8,12 +8,14 @@ A minute passes in two seconds here: the limit's window, the intervals and the p
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit import retry
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
@@ -40,6 +42,13 @@ def _two_second_minutes(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> N
         flokit.add_integration(f"int_wait_{number}", status="syncing")
     for number in range(OPERATORS):
         flokit.add_integration(f"int_sync_{number}", sync=Sync(start_delay=MINUTE / 4, duration=MINUTE))
+
+
+def _start_worker() -> None:
+    """Make a thread a worker: Airflow 2 sets up only the thread that imports it, as its workers are processes."""
+    if not AIRFLOW_V_3_0_PLUS:
+        safeguard = importlib.import_module("airflow.models.baseoperator").ExecutorSafeguard
+        safeguard._sentinel.callers = {}
 
 
 async def operated(number: int, workers: ThreadPoolExecutor, *, deferrable: bool) -> str:
@@ -78,7 +87,7 @@ async def all_at_once(flokit: Simulator, *, deferrable: bool) -> tuple[list[dict
         for number in range(WAITS):
             flokit.set_state(f"int_wait_{number}", status="connected")
 
-    with ThreadPoolExecutor(OPERATORS) as workers:
+    with ThreadPoolExecutor(OPERATORS, initializer=_start_worker) as workers:
         waits = (
             fire(
                 FlokitIntegrationTrigger(
