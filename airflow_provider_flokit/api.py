@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from airflow_provider_flokit import retry
+from airflow_provider_flokit.arguments import one_text
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitAPIError,
-    FlokitArgumentError,
     FlokitAuthenticationError,
     FlokitError,
     FlokitNotFoundError,
@@ -37,7 +37,8 @@ from airflow_provider_flokit.errors import (
     FlokitUnreachableError,
     shown,
 )
-from airflow_provider_flokit.models import Integration, MalformedDataError
+from airflow_provider_flokit.identifiers import checked_header, checked_id
+from airflow_provider_flokit.models import Integration, MalformedDataError, as_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 LIST_PATH: Final = "/v1/integrations"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
-_ID_LENGTH_LIMIT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,17 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    # In no repr: a server may have repeated the API key there.
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     @property
     def server_time(self) -> datetime:
         """Time of the answer by the server's ``Date`` header; this machine's clock where there is none."""
         try:
-            time = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError, TypeError, OverflowError):
+            return as_utc(parsedate_to_datetime(self.headers["date"]))
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError):
             return datetime.now(tz=UTC)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +195,9 @@ class LastList:
     :param snapshot: What it was made into.
     """
 
-    body: bytes | None = None
-    parsed: object = None
+    # As the server sent it: in no repr.
+    body: bytes | None = field(default=None, repr=False)
+    parsed: object = field(default=None, repr=False)
     snapshot: Snapshot | None = None
 
 
@@ -232,8 +233,9 @@ class FlokitAPI:
 
     def find(self, integration_type: str) -> Call[tuple[Snapshot, Integration]]:
         """Find the one integration of a type, and the server's time."""
+        wanted = one_text(integration_type, "integration_type")
         snapshot = yield from self._list(self.connection.retry_limit, parse=_parse_list_strictly)
-        return snapshot, snapshot.only_one(integration_type, self.connection.conn_id)
+        return snapshot, snapshot.only_one(wanted, self.connection.conn_id)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None) -> Call[tuple[str, datetime]]:
         """
@@ -241,12 +243,13 @@ class FlokitAPI:
 
         :return: the sync_id and the server time of the answer
         """
-        headers = {"Idempotency-Key": checked_header(idempotency_key or str(uuid.uuid4()))}
+        key = str(uuid.uuid4()) if idempotency_key is None else checked_header(idempotency_key)
+        headers = {"Idempotency-Key": key}
         request = Send("POST", f"{_path(integration_id)}/sync", headers)
         answer, sync_id = yield from self._call(
             request, f"triggering a sync of {integration_id}", _parse_sync_id, self.connection.retry_limit
         )
-        return sync_id, answer.server_time
+        return self.connection.redact_name(sync_id), answer.server_time
 
     def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Call[Snapshot]:
         """
@@ -320,7 +323,7 @@ class FlokitAPI:
             name: Unread(self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind)
             for name, (problem, kind) in malformed.items()
         }
-        snapshot = Snapshot(answer.server_time, {i.id: self._clean(i) for i in integrations}, unread=unread)
+        snapshot = Snapshot(answer.server_time, {i.id: i for i in self._clean(integrations)}, unread=unread)
         if parse is None:
             last.body, last.parsed, last.snapshot = answer.body, parsed, snapshot
         return snapshot
@@ -331,14 +334,17 @@ class FlokitAPI:
 
         request, doing = Send("GET", _path(integration_id)), f"reading {integration_id}"
         answer, integration = yield from self._call(request, doing, parse, retries, patience)
-        return Snapshot(answer.server_time, {integration_id: self._clean(integration)})
+        return Snapshot(answer.server_time, {integration_id: self._clean([integration])[0]})
 
-    def _clean(self, integration: Integration) -> Integration:
-        """Take secrets out of the one free text that goes on into messages, XComs and trigger rows."""
-        message = integration.error_message
-        if message is None or (cleaned := self.connection.redact(message)) == message:
-            return integration
-        return replace(integration, error_message=cleaned)
+    def _clean(self, integrations: list[Integration]) -> list[Integration]:
+        """Take secrets out of the texts that go on into messages, XComs and trigger rows."""
+        redact, name = self.connection.redact, self.connection.redact_name
+        # One look through all names at once: a workspace may have ten thousand.
+        odd = self.connection.is_repeated_in("\0".join(f"{i.id}\0{i.type}\0{i.status}" for i in integrations))
+        cleaned = integrations
+        if odd:
+            cleaned = [replace(i, id=name(i.id), type=name(i.type), status=name(i.status)) for i in integrations]
+        return [replace(i, error_message=redact(i.error_message)) if i.error_message else i for i in cleaned]
 
     def _call(
         self, request: Send, doing: str, parse: Callable[[Any], T], retries: int, patience: float | None = None
@@ -363,49 +369,53 @@ class FlokitAPI:
     def _send(self, request: Send, doing: str) -> Call[Answer]:
         """Send a request, following redirects within the same origin only: the key is for no other."""
         for _ in range(_REDIRECT_LIMIT + 1):
+            failure: FlokitError | None = None
             try:
                 answer: Answer = yield request
-            except OversizedBodyError as error:
-                raise FlokitResponseError(
-                    self._message(doing, str(error), "Check that the connection's API URL (host) is FloKit's API")
-                ) from None
             except TransportError as error:
-                raise FlokitUnreachableError(
-                    self._message(
-                        doing,
-                        f"no answer from {self.connection.base_url}: {error}",
-                        "Check the connection's API URL (host), the network and FloKit's status",
-                    )
-                ) from None
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
+                failure = self._unanswered(error, doing)
+            # Raised outside of the handler, and from what holds no answer: tracebacks may show local variables.
+            if failure is not None:
+                raise failure
+            if answer.status not in _REDIRECTS or not answer.headers.get("location"):
                 return answer
-            try:
-                url = urljoin(f"{self.connection.base_url}{request.path}", location)
-                origin = _origin(url)
-            except ValueError:
-                raise FlokitRequestError(
-                    self._message(doing, f"HTTP {answer.status} redirects to no valid URL", "Check the API URL (host)")
-                ) from None
-            if origin != _origin(self.connection.base_url):
-                raise FlokitRequestError(
-                    self._message(
-                        doing,
-                        f"HTTP {answer.status} redirects to another origin, {shown(origin)}; the key was not sent "
-                        f"there",
-                        "If that is the right address, set it as the connection's API URL (host)",
-                    )
-                )
-            if request.method != "GET" and answer.status not in (307, 308):
-                raise FlokitRequestError(
-                    self._message(doing, f"HTTP {answer.status} redirects a {request.method}", "Check the API URL")
-                )
-            parts = urlsplit(url)
-            path = parts.path + (f"?{parts.query}" if parts.query else "")
-            request = Send(request.method, path, request.headers)
+            following = self._redirected(request, answer, doing)
+            if isinstance(following, FlokitError):
+                raise following
+            request = following
         raise FlokitRequestError(
             self._message(doing, "it redirects in a circle", "Check the connection's API URL (host)")
         )
+
+    def _unanswered(self, error: TransportError, doing: str) -> FlokitAPIError:
+        if isinstance(error, OversizedBodyError):
+            todo = "Check that the connection's API URL (host) is FloKit's API"
+            return FlokitResponseError(self._message(doing, str(error), todo))
+        what = f"no answer from {self.connection.base_url}: {error}"
+        todo = "Check the connection's API URL (host), the network and FloKit's status"
+        return FlokitUnreachableError(self._message(doing, what, todo))
+
+    def _redirected(self, request: Send, answer: Answer, doing: str) -> Send | FlokitRequestError:
+        """Return where a redirect leads, or why it is not followed."""
+        try:
+            url = urljoin(f"{self.connection.base_url}{request.path}", answer.headers["location"])
+            origin = _origin(url)
+        except ValueError:
+            url = origin = ""
+        what, todo = f"HTTP {answer.status} redirects", "Check the connection's API URL (host)"
+        if not origin:
+            return FlokitRequestError(self._message(doing, f"{what} to no valid URL", todo))
+        if origin != _origin(self.connection.base_url):
+            what += f" to another origin, {shown(self.connection.redact(origin))}; the key was not sent there"
+            todo = "If that is the right address, set it as the connection's API URL (host)"
+            return FlokitRequestError(self._message(doing, what, todo))
+        if request.method != "GET" and answer.status not in (307, 308):
+            return FlokitRequestError(self._message(doing, f"{what} a {request.method}", todo))
+        if self.connection.redact(url) != url:
+            return FlokitRequestError(self._message(doing, f"{what} to a URL that holds the API key", todo))
+        parts = urlsplit(url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        return Send(request.method, path, request.headers)
 
     def _read(self, answer: Answer, doing: str, parse: Callable[[Any], T]) -> T:
         if answer.status not in (200, 201, 202):
@@ -416,9 +426,13 @@ class FlokitAPI:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:
             detail = str(error) if isinstance(error, MalformedDataError) else "the body is not JSON"
-            raise self._malformed(answer, doing, detail) from None
+            failure = self._malformed(answer, doing, detail)
+        raise failure  # outside of the handler: the context of the error would hold the body
 
     def _malformed(self, answer: Answer, doing: str, detail: str) -> FlokitResponseError:
+        body = answer.body.decode(errors="replace")
+        if self.connection.redact(body) != body:
+            detail = "it repeats the API key or a proxy's password, so no more of it is shown"
         what = f"HTTP {answer.status}, but not the documented answer: {detail}"
         return FlokitResponseError(
             self._message(doing, what, "Check that the connection's API URL (host) is FloKit's API")
@@ -465,42 +479,6 @@ class FlokitAPI:
     def _message(self, doing: str, what: str, todo: str) -> str:
         text = f"FloKit, {doing} (connection {self.connection.conn_id!r}): {what}. {todo}."
         return self.connection.redact(text)
-
-
-def checked_id(integration_id: object, name: str = "integration_id") -> str:
-    """
-    Return an integration id that is safe to stand in a URL.
-
-    :param integration_id: What the user gave.
-    :param name: The parameter, for the message.
-    :raises FlokitArgumentError: if it is empty, no text, or holds ``/``, ``?``, ``#``, ``..``, a space or a control
-        character
-    """
-    text = integration_id if isinstance(integration_id, str) else ""
-    if not text.strip() or text in ("None", "null"):
-        raise FlokitArgumentError(
-            f"{name} is {shown(repr(integration_id))}: give an integration's id, e.g. 'int_01hx4j7stripe'. If it is a "
-            f"template, check what it renders to."
-        )
-    forbidden = any(c in "/?#\\" or c.isspace() or not c.isprintable() for c in text)
-    if forbidden or text == "." or ".." in text or len(text) > _ID_LENGTH_LIMIT:
-        raise FlokitArgumentError(
-            f"{name} {shown(repr(text))} is no integration id: it must not hold '/', '?', '#', '\\', '..', spaces or "
-            f"control characters, nor be longer than {_ID_LENGTH_LIMIT} characters."
-        )
-    return text
-
-
-def checked_header(value: object) -> str:
-    """
-    Return a text that may stand in an HTTP header.
-
-    :param value: What the user gave as idempotency key.
-    :raises FlokitArgumentError: if it holds other than printable ASCII
-    """
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-        raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
-    return value
 
 
 def _path(integration_id: str) -> str:

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_flokit import __version__
+from airflow_provider_flokit.addresses import chosen_proxy, is_loopback
 from airflow_provider_flokit.api import Answer, OversizedBodyError, Send, TransportError
-from airflow_provider_flokit.connection import is_loopback
-from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.errors import FlokitConfigError, shown
+from airflow_provider_flokit.library_logs import RedactedLogs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,9 @@ class RequestsTransport:
         import requests
 
         self._connection = connection
+        if connection.verify and connection.base_url.startswith("https:"):
+            ssl_context(connection)  # requests reads the bundle late, and calls a bad one a broken connection
+        self._quiet = RedactedLogs(connection.redact)
         self._session: requests.Session = requests.Session()
         # The environment is read below: .netrc would replace the Authorization header.
         self._session.trust_env = False
@@ -94,11 +98,14 @@ class RequestsTransport:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, bytes(body))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise TransportError(self._connection.redact(_reason(error, timeout))) from None
+            reason = self._connection.redact(_reason(error, timeout))
+        # Outside of the handler, so that the library's exception, which holds the request, is no context of this one.
+        raise TransportError(reason)
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self._quiet.end()
 
 
 class AiohttpTransport:
@@ -114,6 +121,7 @@ class AiohttpTransport:
         self._connection = connection
         self._session = session
         self._proxy = proxy
+        self._quiet = RedactedLogs(connection.redact)
 
     @classmethod
     async def open(cls, connection: FlokitConnection) -> Self:
@@ -164,11 +172,13 @@ class AiohttpTransport:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, bytes(body))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransportError(self._connection.redact(_reason(error, self._connection.timeout))) from None
+            reason = self._connection.redact(_reason(error, self._connection.timeout))
+        raise TransportError(reason)  # outside of the handler, as above
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+        self._quiet.end()
 
 
 def proxy_for(connection: FlokitConnection) -> str | None:
@@ -179,15 +189,13 @@ def proxy_for(connection: FlokitConnection) -> str | None:
 
     :param connection: The settings.
     """
-    parts = urlsplit(connection.base_url)
-    host = parts.hostname or ""
     proxies = connection.proxies
     if not proxies:
+        host = urlsplit(connection.base_url).hostname or ""
         if is_loopback(host) or proxy_bypass(host):
             return None
         proxies = getproxies()
-    names = (f"{parts.scheme}://{host}", parts.scheme, f"all://{host}", "all")
-    return next((proxies[name] for name in names if name in proxies), None)
+    return chosen_proxy(connection.base_url, proxies)
 
 
 def ca_bundle(connection: FlokitConnection) -> str:
@@ -208,11 +216,19 @@ def ssl_context(connection: FlokitConnection) -> ssl.SSLContext:
     Return a context that trusts :func:`ca_bundle`.
 
     :param connection: The settings, with ``verify`` on.
+    :raises FlokitConfigError: if that is no bundle of certificates
     """
     path = ca_bundle(connection)
-    if Path(path).is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        pass
+    origin = "extra 'verify'" if path == connection.verify else "the CA bundle that the environment names"
+    raise FlokitConfigError(
+        f"Airflow connection {connection.conn_id!r}: {origin} ({shown(path)}) is no readable bundle of PEM certificates"
+    )
 
 
 def _headers(connection: FlokitConnection) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_flokit.arguments import conditions_of
+from airflow_provider_flokit.arguments import conditions_of, seconds
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.deferral import BACKSTOP
 from airflow_provider_flokit.errors import FlokitError
@@ -136,11 +136,15 @@ class FlokitIntegrationTrigger(BaseTrigger):
             tolerate_failures=self.tolerate_failures,
             required=self._conditions,
         )
+        interval = seconds(self.poll_interval, "poll_interval", zero=True)
+        timeout = seconds(self.timeout, "timeout", zero=True)
+        if self.deadline is not None:
+            seconds(self.deadline, "deadline", zero=True)
         left = self._seconds_left()
         end = time.monotonic() + left
-        watch = Watch(wait, cast("Logger", self.log), elapsed=self.timeout - left)
+        watch = Watch(wait, cast("Logger", self.log), elapsed=timeout - left)
         recheck = float("inf")
-        with Poller.of(self.flokit_conn_id).waiter(wait.ids, wait.types, self.poll_interval) as waiter:
+        with Poller.of(self.flokit_conn_id).waiter(wait.ids, wait.types, interval) as waiter:
             while True:
                 now = time.monotonic()
                 if now >= min(end, recheck):
@@ -159,7 +163,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
                     watch.trouble(waiter.trouble)
                 if now >= end and not (news is not None and waiter.stale):
                     undefined = waiter.undefined
-                    return watch.timed_out(self.timeout) if undefined is None else watch.failed(undefined)
+                    return watch.timed_out(timeout) if undefined is None else watch.failed(undefined)
                 watch.heartbeat_if_due()
 
 

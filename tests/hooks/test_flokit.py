@@ -116,7 +116,7 @@ def test_find_integration_of_an_ambiguous_type(hook: Hook, sim: Simulator) -> No
     assert len(sim.requests) == 1
 
 
-@pytest.mark.parametrize("wanted", ["adapty", "", "Stripe"])
+@pytest.mark.parametrize("wanted", ["adapty", "Stripe", "stripe2"])
 @pytest.mark.usefixtures("sim")
 def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
     """If none has the type, the error lists what there is."""
@@ -125,6 +125,13 @@ def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
         f"No FloKit integration has the type '{wanted}' {CONN}. The workspace has: int_1 (stripe), int_2 (adjust), "
         "int_3 (stripe)."
     )
+
+
+@pytest.mark.parametrize("wanted", ["", " ", "None", None, 5, ["stripe"], "['stripe']", "stripe\n", "str\x00ipe"])
+def test_find_integration_of_what_is_no_type(hook: Hook, sim: Simulator, wanted: Any) -> None:
+    """A type that is none is refused by the parameter's name, before any request."""
+    assert "integration_type" in failure(hook, FlokitArgumentError, "find_integration", wanted)
+    assert sim.requests == []
 
 
 @pytest.mark.usefixtures("flokit")
@@ -153,7 +160,7 @@ def test_trigger_sync_with_a_key_of_ones_own(hook: Hook, sim: Simulator) -> None
     assert len(sim.syncs) == 1
 
 
-@pytest.mark.parametrize("key", ["ключ", "line\nbreak", "a\x00", "\x7f", " lead", "trail ", " ", 5])
+@pytest.mark.parametrize("key", ["ключ", "line\nbreak", "a\x00", "\x7f", " lead", "trail ", " ", "", 0, False, 5, b"x"])
 def test_idempotency_key_that_no_header_can_carry(hook: Hook, sim: Simulator, key: Any) -> None:
     """A key that a header cannot carry as it is, is refused before any request."""
     assert "idempotency_key" in failure(hook, FlokitArgumentError, "trigger_sync", "int_1", key)
@@ -1150,7 +1157,7 @@ def test_errors_do_not_chain_to_the_library(hook: Hook, sim: Simulator, connect:
         with pytest.raises(FlokitAPIError) as caught:
             hook("list_integrations")
         assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__ is True
+        assert caught.value.__context__ is None
 
 
 # What only the synchronous hook has, for the operator
