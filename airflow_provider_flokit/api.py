@@ -197,7 +197,7 @@ class LastList:
 
     # As the server sent it: in no repr.
     body: bytes | None = field(default=None, repr=False)
-    parsed: object = field(default=None, repr=False)
+    parsed: object = None
     snapshot: Snapshot | None = None
 
 
@@ -319,13 +319,17 @@ class FlokitAPI:
         if parsed is last.parsed and last.snapshot is not None:
             return replace(last.snapshot, at=answer.server_time)
         integrations, malformed = parsed
+        redact_name = self.connection.redact_name
         unread = {
-            name: Unread(self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind)
+            redact_name(name): Unread(
+                self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind and redact_name(kind)
+            )
             for name, (problem, kind) in malformed.items()
         }
-        snapshot = Snapshot(answer.server_time, {i.id: i for i in self._clean(integrations)}, unread=unread)
+        integrations = self._clean(integrations)
+        snapshot = Snapshot(answer.server_time, {i.id: i for i in integrations}, unread=unread)
         if parse is None:
-            last.body, last.parsed, last.snapshot = answer.body, parsed, snapshot
+            last.body, last.parsed, last.snapshot = answer.body, (integrations, {}), snapshot
         return snapshot
 
     def _get(self, integration_id: str, retries: int, patience: float | None = None) -> Call[Snapshot]:
@@ -425,8 +429,8 @@ class FlokitAPI:
         try:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:
-            detail = str(error) if isinstance(error, MalformedDataError) else "the body is not JSON"
-            failure = self._malformed(answer, doing, detail)
+            malformed = isinstance(error, MalformedDataError)
+            failure = self._malformed(answer, doing, str(error) if malformed else "the body is not JSON")
         raise failure  # outside of the handler: the context of the error would hold the body
 
     def _malformed(self, answer: Answer, doing: str, detail: str) -> FlokitResponseError:

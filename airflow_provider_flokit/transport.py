@@ -259,10 +259,11 @@ def _reason(error: BaseException, timeout: float) -> str:
     if any(isinstance(c, TimeoutError) or "Timeout" in type(c).__name__ for c in causes):
         return _timed_out(timeout)
     for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the TLS certificate is not accepted ({shown(cause.verify_message)})"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({shown(cause.reason or type(cause).__name__)})"
+        # aiohttp's own errors are some of Python's too, but the details are in those that caused them.
+        if isinstance(cause, ssl.SSLCertVerificationError) and (detail := getattr(cause, "verify_message", "")):
+            return f"the TLS certificate is not accepted ({shown(detail)})"
+        if isinstance(cause, ssl.SSLError) and (detail := getattr(cause, "reason", "")):
+            return f"TLS failed ({shown(detail)})"
         if isinstance(cause, socket.gaierror) or type(cause).__name__ == "NameResolutionError":
             return "the host name cannot be resolved"
         if isinstance(cause, ConnectionRefusedError):
