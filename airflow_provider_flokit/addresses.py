@@ -22,9 +22,10 @@ def split(url: str) -> SplitResult | None:
     """
     try:
         parts = urlsplit(url)
-        return None if parts.port == 0 else parts
+        port = parts.port
     except ValueError:
         return None
+    return None if port == 0 else parts
 
 
 def is_host(name: str) -> bool:

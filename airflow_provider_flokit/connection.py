@@ -180,10 +180,8 @@ class _Reader:
         name, own_port = str(parts.hostname), parts.port
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise self.wrong("API URL (host)", f"{problem}: leave out everything after the host and port")
-        scheme = (
-            self._agreed("schema", parts.scheme, self.text("schema", schema).strip().lower().removesuffix("://"))
-            or "https"
-        )
+        separate = self.text("schema", schema).strip().lower().removesuffix("://")
+        scheme = self._agreed("schema", parts.scheme, separate) or "https"
         if scheme not in ("http", "https"):
             raise self.wrong("schema" if not parts.scheme else "API URL (host)", "is neither http nor https")
         number = self._agreed("port", own_port, self.port(port))

@@ -45,15 +45,10 @@ def checked_header(value: object) -> str:
     :param value: What the user gave as idempotency key.
     :raises FlokitArgumentError: if it holds other than printable ASCII
     """
-    if (
-        not isinstance(value, str)
-        or not value
-        or not value.isascii()
-        or not value.isprintable()
-        or value != value.strip()
-    ):
+    text = value if isinstance(value, str) else ""
+    if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
         raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
-    return value
+    return text
 
 
 def connection_id(value: object) -> str:
@@ -71,7 +66,7 @@ def connection_id(value: object) -> str:
         )
     if text != text.strip() or not text.isprintable() or len(text) > _CONN_ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
-            f"flokit_conn_id {shown(repr(text))} is no connection's id: it must not begin or end with a space, nor hold "
+            f"flokit_conn_id {shown(repr(text))} is no connection's id: it must not have spaces around it, nor hold "
             f"control characters, nor be longer than {_CONN_ID_LENGTH_LIMIT} characters."
         )
     return text

@@ -7,7 +7,7 @@ Whatever a template or an XCom may still become is left to the checks at run tim
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.arguments import moment, receipts_of, seconds, texts

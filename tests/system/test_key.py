@@ -6,7 +6,6 @@ import contextlib
 import json
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -15,9 +14,6 @@ from airflow_provider_flokit.simulator import Fault, Simulator, Sync
 from tests.leaks import forms_of
 from tests.system.local_airflow import LocalAirflow
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.system
 
 KEY = "fk_rw_S3cr3t+Tok/en=&%41~Zq9"
@@ -25,7 +21,7 @@ ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the tasks, stop Airflow, and return its home."""
     scratch = tmp_path_factory.mktemp("key")
     echo = json.dumps({"message": f"Bearer {KEY} and {quote(KEY, safe='')} are odd"}).encode()
@@ -54,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             states = airflow.task_states("key_hunt", run_id)
     assert {state for (name, _), state in states.items() if "well" in name} == {"success"}, states
     assert {state for (name, _), state in states.items() if "well" not in name} == {"failed"}, states
-    yield scratch / "airflow"
+    return scratch / "airflow"
 
 
 def test_no_file_that_airflow_wrote_holds_the_key(home: Path) -> None:
