@@ -311,7 +311,7 @@ def test_any_rendered_value_works_or_is_refused_before_any_request(
     name = data.draw(st.sampled_from(names))
     task = make()
     if name == "flokit_conn_id":
-        task.integration_id, task.synced_after = STRIPE, None
+        task.integration_id, task.synced_after = STRIPE, "2024-03-15T12:00:00Z"
     setattr(task, name, value)
     before = len(simulator.requests)
     error = ran(task)
