@@ -8,6 +8,7 @@ from airflow_provider_flokit.arguments import parsed
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
 
 _ID_LENGTH_LIMIT: Final = 256
+_KEY_LENGTH_LIMIT: Final = 255
 _CONN_ID_LENGTH_LIMIT: Final = 250
 """What Airflow's database holds."""
 
@@ -46,8 +47,10 @@ def checked_header(value: object) -> str:
     :raises FlokitArgumentError: if it holds other than printable ASCII
     """
     text = value if isinstance(value, str) else ""
-    if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
-        raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
+    if not text or text != text.strip() or not (text.isascii() and text.isprintable()) or len(text) > _KEY_LENGTH_LIMIT:
+        raise FlokitArgumentError(
+            f"idempotency_key must be printable ASCII without spaces around it, at most {_KEY_LENGTH_LIMIT} characters."
+        )
     return text
 
 

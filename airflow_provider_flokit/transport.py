@@ -22,7 +22,7 @@ from airflow_provider_flokit import __version__
 from airflow_provider_flokit.addresses import chosen_proxy, is_loopback
 from airflow_provider_flokit.api import Answer, OversizedBodyError, Send, TransportError
 from airflow_provider_flokit.errors import FlokitConfigError, shown
-from airflow_provider_flokit.library_logs import RedactedLogs
+from airflow_provider_flokit.library_logs import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,6 @@ class RequestsTransport:
         self._connection = connection
         if connection.verify and connection.base_url.startswith("https:"):
             ssl_context(connection)  # requests reads the bundle late, and calls a bad one a broken connection
-        self._quiet = RedactedLogs(connection.redact)
         self._session: requests.Session = requests.Session()
         # The environment is read below: .netrc would replace the Authorization header.
         self._session.trust_env = False
@@ -73,6 +72,10 @@ class RequestsTransport:
         :param request: What to send.
         :raises TransportError: if no complete answer came
         """
+        with redacted(self._connection.redact):
+            return self._ask(request)
+
+    def _ask(self, request: Send) -> Answer:
         import requests
         import urllib3
 
@@ -105,7 +108,6 @@ class RequestsTransport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
-        self._quiet.end()
 
 
 class AiohttpTransport:
@@ -121,7 +123,6 @@ class AiohttpTransport:
         self._connection = connection
         self._session = session
         self._proxy = proxy
-        self._quiet = RedactedLogs(connection.redact)
 
     @classmethod
     async def open(cls, connection: FlokitConnection) -> Self:
@@ -154,6 +155,10 @@ class AiohttpTransport:
         :param request: What to send.
         :raises TransportError: if no complete answer came
         """
+        with redacted(self._connection.redact):
+            return await self._ask(request)
+
+    async def _ask(self, request: Send) -> Answer:
         import aiohttp
         from yarl import URL
 
@@ -178,7 +183,6 @@ class AiohttpTransport:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
-        self._quiet.end()
 
 
 def proxy_for(connection: FlokitConnection) -> str | None:

@@ -62,5 +62,7 @@ class RawServer(Connectable):
                 head = b""
                 while b"\r\n\r\n" not in head and (piece := connection.recv(65536)):
                     head += piece
+                if not head:  # whoever connected has changed its mind
+                    continue
                 self.heads.append(head)
                 connection.sendall(self._answer if isinstance(self._answer, bytes) else self._answer(head))

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_flokit import retry
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
+from airflow_provider_flokit.library_logs import redacted
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault, Simulator, Sync
@@ -486,3 +487,15 @@ def test_the_search_finds_what_it_looks_for() -> None:
     """Each form in which the key may be repeated is one that the search would find, or holds one."""
     for how, text in encodings(KEY).items():
         assert find(KEY, f"… {text} …"), how
+
+
+def test_other_requests_of_the_process_log_as_they_like(log: Lines) -> None:
+    """What somebody else's requests log is left as it is."""
+    theirs = logging.getLogger("urllib3.connectionpool"), logging.getLogger("aiohttp.client")
+    with redacted(lambda text: text.replace(KEY, "***")):
+        for logger in theirs:
+            logger.warning("ours, of %s", KEY)
+    for logger in theirs:
+        logger.warning("theirs, about %s", "a cookie")
+    assert len([line for line in log.lines if "theirs, about a cookie" in line]) == 2
+    assert [line for line in log.lines if "ours, of" in line] == ["urllib3.connectionpool WARNING ours, of *** None"]
