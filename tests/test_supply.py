@@ -30,7 +30,7 @@ IMPORTED_AS = {
     "requests": "requests",
     "aiohttp": "aiohttp",
 }
-COME_ALONG = {"urllib3": "requests", "certifi": "requests", "yarl": "aiohttp"}
+COME_ALONG = {"jinja2": "airflow", "urllib3": "requests", "certifi": "requests", "yarl": "aiohttp"}
 """What is used of the dependencies' own dependencies, which they cannot be without."""
 
 ONLY_WHERE_AIRFLOW_HAS_THEM = {"flask_appbuilder", "wtforms"}
