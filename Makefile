@@ -4,7 +4,7 @@ AIRFLOW ?= 3.3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix chaos bench lint clean
+.PHONY: help demo test test-matrix test-lowest chaos bench lint clean
 
 help:  ## Show this help
 	@echo "airflow-provider-flokit"
@@ -19,6 +19,9 @@ test: lint  ## Lint, type-check and test with coverage, on the newest Airflow
 
 test-matrix:  ## Test on every supported Airflow, over the Pythons of this machine
 	@.ci/airflow matrix $(ARGS)
+
+test-lowest:  ## Test on the lowest versions that pyproject.toml allows, without whole Airflows
+	@.ci/airflow run lowest pytest -m 'not system' $(ARGS)
 
 test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
 	@.ci/airflow run $* pytest $(ARGS)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from airflow_provider_flokit import retry
+from airflow_provider_flokit.arguments import one_text
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitAPIError,
-    FlokitArgumentError,
     FlokitAuthenticationError,
     FlokitError,
     FlokitNotFoundError,
@@ -40,6 +40,7 @@ from airflow_provider_flokit.errors import (
     escaped,
     shown,
 )
+from airflow_provider_flokit.identifiers import checked_header, checked_id
 from airflow_provider_flokit.models import Integration, MalformedDataError, as_utc
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 LIST_PATH: Final = "/v1/integrations"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
-_ID_LENGTH_LIMIT: Final = 256
+_NAME_LENGTH: Final = 256
 _ERROR_MESSAGE_LENGTH: Final = 2000
 _URL_CHARACTERS: Final = "!$%&'()*+,/:;=?@[]~"
 
@@ -100,8 +101,9 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    # In no repr: a server may have repeated the API key there.
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     problem: str = ""
 
     @property
@@ -197,7 +199,8 @@ class LastList:
     :param snapshot: What it was made into.
     """
 
-    body: bytes | None = None
+    # As the server sent it: in no repr.
+    body: bytes | None = field(default=None, repr=False)
     parsed: object = None
     snapshot: Snapshot | None = None
 
@@ -234,8 +237,9 @@ class FlokitAPI:
 
     def find(self, integration_type: str) -> Call[tuple[Snapshot, Integration]]:
         """Find the one integration of a type, and the server's time."""
+        wanted = one_text(integration_type, "integration_type")
         snapshot = yield from self._list(self.connection.retry_limit, parse=_parse_list_strictly)
-        return snapshot, snapshot.only_one(integration_type, self.connection.conn_id)
+        return snapshot, snapshot.only_one(wanted, self.connection.conn_id)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None) -> Call[tuple[str, datetime]]:
         """
@@ -243,12 +247,13 @@ class FlokitAPI:
 
         :return: the sync_id and the server time of the answer
         """
-        headers = {"Idempotency-Key": checked_header(idempotency_key or str(uuid.uuid4()))}
+        key = str(uuid.uuid4()) if idempotency_key is None else checked_header(idempotency_key)
+        headers = {"Idempotency-Key": key}
         request = Send("POST", f"{_path(integration_id)}/sync", headers)
         answer, sync_id = yield from self._call(
             request, f"triggering a sync of {integration_id}", _parse_sync_id, self.connection.retry_limit
         )
-        return sync_id, answer.server_time
+        return self.connection.redact_name(sync_id), answer.server_time
 
     def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Call[Snapshot]:
         """
@@ -318,13 +323,17 @@ class FlokitAPI:
         if parsed is last.parsed and last.snapshot is not None:
             return replace(last.snapshot, at=answer.server_time)
         integrations, malformed = parsed
+        redact_name = self.connection.redact_name
         unread = {
-            name: Unread(self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind)
+            redact_name(name): Unread(
+                self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind and redact_name(kind)
+            )
             for name, (problem, kind) in malformed.items()
         }
-        snapshot = Snapshot(answer.server_time, {i.id: self._clean(i) for i in integrations}, unread=unread)
+        integrations = self._clean(integrations)
+        snapshot = Snapshot(answer.server_time, {i.id: i for i in integrations}, unread=unread)
         if parse is None:
-            last.body, last.parsed, last.snapshot = answer.body, parsed, snapshot
+            last.body, last.parsed, last.snapshot = answer.body, (integrations, {}), snapshot
         return snapshot
 
     def _get(self, integration_id: str, retries: int, patience: float | None = None) -> Call[Snapshot]:
@@ -333,18 +342,25 @@ class FlokitAPI:
 
         request, doing = Send("GET", _path(integration_id)), f"reading {integration_id}"
         answer, integration = yield from self._call(request, doing, parse, retries, patience)
-        return Snapshot(answer.server_time, {integration_id: self._clean(integration)})
+        return Snapshot(answer.server_time, {integration_id: self._clean([integration])[0]})
 
-    def _clean(self, integration: Integration) -> Integration:
+    def _clean(self, integrations: list[Integration]) -> list[Integration]:
         """
-        Make the one free text harmless that goes on into messages, XComs and trigger rows: no secrets, no control
-        characters (some databases refuse a NUL), no more than 2,000 characters.
+        Make the texts harmless that go on into messages, XComs and trigger rows: no secrets, and in the one free text
+        no control characters (some databases refuse a NUL) and no more than 2,000 characters.
         """
-        message = integration.error_message
-        if message is None:
-            return integration
-        cleaned = cut(escaped(self.connection.redact(message)), _ERROR_MESSAGE_LENGTH)
-        return integration if cleaned == message else replace(integration, error_message=cleaned)
+        redact, name = self.connection.redact, self.connection.redact_name
+        # One look through all names at once: a workspace may have ten thousand.
+        odd = self.connection.is_repeated_in("\0".join(f"{i.id}\0{i.type}\0{i.status}" for i in integrations))
+        cleaned = integrations
+        if odd:
+            cleaned = [replace(i, id=name(i.id), type=name(i.type), status=name(i.status)) for i in integrations]
+        return [
+            replace(i, error_message=cut(escaped(redact(i.error_message)), _ERROR_MESSAGE_LENGTH))
+            if i.error_message
+            else i
+            for i in cleaned
+        ]
 
     def _call(
         self, request: Send, doing: str, parse: Callable[[Any], T], retries: int, patience: float | None = None
@@ -372,46 +388,51 @@ class FlokitAPI:
     def _send(self, request: Send, doing: str) -> Call[Answer]:
         """Send a request, following redirects within the same origin only: the key is for no other."""
         for _ in range(_REDIRECT_LIMIT + 1):
+            failure: FlokitError | None = None
             try:
                 answer: Answer = yield request
             except TransportError as error:
-                raise FlokitUnreachableError(
-                    self._message(
-                        doing,
-                        f"no answer from {self.connection.base_url}: {error}",
-                        "Check the connection's API URL (host), the network and FloKit's status",
-                    )
-                ) from None
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
+                failure = self._unanswered(error, doing)
+            # Raised outside of the handler, and from what holds no answer: tracebacks may show local variables.
+            if failure is not None:
+                raise failure
+            if answer.status not in _REDIRECTS or not answer.headers.get("location"):
                 return answer
-            try:
-                url = urljoin(f"{self.connection.base_url}{request.path}", location)
-                origin = _origin(url)
-                parts = urlsplit(url)
-                path = parts.path + (f"?{parts.query}" if parts.query else "")
-                path = quote(path, safe=_URL_CHARACTERS, errors="surrogateescape")
-            except ValueError:
-                raise FlokitRequestError(
-                    self._message(doing, f"HTTP {answer.status} redirects to no valid URL", "Check the API URL (host)")
-                ) from None
-            if origin != _origin(self.connection.base_url):
-                raise FlokitRequestError(
-                    self._message(
-                        doing,
-                        f"HTTP {answer.status} redirects to another origin, {shown(origin)}; the key was not sent "
-                        f"there",
-                        "If that is the right address, set it as the connection's API URL (host)",
-                    )
-                )
-            if request.method != "GET" and answer.status not in (307, 308):
-                raise FlokitRequestError(
-                    self._message(doing, f"HTTP {answer.status} redirects a {request.method}", "Check the API URL")
-                )
-            request = Send(request.method, path, request.headers)
+            following = self._redirected(request, answer, doing)
+            if isinstance(following, FlokitError):
+                raise following
+            request = following
         raise FlokitRequestError(
             self._message(doing, "it redirects in a circle", "Check the connection's API URL (host)")
         )
+
+    def _unanswered(self, error: TransportError, doing: str) -> FlokitUnreachableError:
+        what = f"no answer from {self.connection.base_url}: {error}"
+        todo = "Check the connection's API URL (host), the network and FloKit's status"
+        return FlokitUnreachableError(self._message(doing, what, todo))
+
+    def _redirected(self, request: Send, answer: Answer, doing: str) -> Send | FlokitRequestError:
+        """Return where a redirect leads, or why it is not followed."""
+        try:
+            url = urljoin(f"{self.connection.base_url}{request.path}", answer.headers["location"])
+            origin = _origin(url)
+            parts = urlsplit(url)
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            path = quote(path, safe=_URL_CHARACTERS, errors="surrogateescape")
+        except ValueError:
+            url = path = origin = ""
+        what, todo = f"HTTP {answer.status} redirects", "Check the connection's API URL (host)"
+        if not origin:
+            return FlokitRequestError(self._message(doing, f"{what} to no valid URL", todo))
+        if origin != _origin(self.connection.base_url):
+            what += f" to another origin, {shown(self.connection.redact(origin))}; the key was not sent there"
+            todo = "If that is the right address, set it as the connection's API URL (host)"
+            return FlokitRequestError(self._message(doing, what, todo))
+        if request.method != "GET" and answer.status not in (307, 308):
+            return FlokitRequestError(self._message(doing, f"{what} a {request.method}", todo))
+        if self.connection.redact(url) != url:
+            return FlokitRequestError(self._message(doing, f"{what} to a URL that holds the API key", todo))
+        return Send(request.method, path, request.headers)
 
     def _read(self, answer: Answer, doing: str, parse: Callable[[Any], T]) -> T:
         if answer.status not in (200, 201, 202):
@@ -423,10 +444,14 @@ class FlokitAPI:
         try:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:
-            detail = str(error) if isinstance(error, MalformedDataError) else "the body is not JSON"
-            raise self._malformed(answer, doing, detail) from None
+            malformed = isinstance(error, MalformedDataError)
+            failure = self._malformed(answer, doing, str(error) if malformed else "the body is not JSON")
+        raise failure  # outside of the handler: the context of the error would hold the body
 
     def _malformed(self, answer: Answer, doing: str, detail: str) -> FlokitResponseError:
+        body = answer.body.decode(errors="replace")
+        if self.connection.redact(body) != body:
+            detail = "it repeats the API key or a proxy's password, so no more of it is shown"
         what = f"HTTP {answer.status}, but not the documented answer: {detail}"
         return FlokitResponseError(
             self._message(doing, what, "Check that the connection's API URL (host) is FloKit's API")
@@ -473,42 +498,6 @@ class FlokitAPI:
     def _message(self, doing: str, what: str, todo: str) -> str:
         text = f"FloKit, {doing} (connection {self.connection.conn_id!r}): {what}. {todo}."
         return self.connection.redact(text)
-
-
-def checked_id(integration_id: object, name: str = "integration_id") -> str:
-    """
-    Return an integration id that is safe to stand in a URL.
-
-    :param integration_id: What the user gave.
-    :param name: The parameter, for the message.
-    :raises FlokitArgumentError: if it is empty, no text, or holds ``/``, ``?``, ``#``, ``..``, a space or a control
-        character
-    """
-    text = integration_id if isinstance(integration_id, str) else ""
-    if not text.strip() or text in ("None", "null"):
-        raise FlokitArgumentError(
-            f"{name} is {shown(repr(integration_id))}: give an integration's id, e.g. 'int_01hx4j7stripe'. If it is a "
-            f"template, check what it renders to."
-        )
-    forbidden = any(c in "/?#\\" or c.isspace() or not c.isprintable() for c in text)
-    if forbidden or text == "." or ".." in text or len(text) > _ID_LENGTH_LIMIT:
-        raise FlokitArgumentError(
-            f"{name} {shown(repr(text))} is no integration id: it must not hold '/', '?', '#', '\\', '..', spaces or "
-            f"control characters, nor be longer than {_ID_LENGTH_LIMIT} characters."
-        )
-    return text
-
-
-def checked_header(value: object) -> str:
-    """
-    Return a text that may stand in an HTTP header.
-
-    :param value: What the user gave as idempotency key.
-    :raises FlokitArgumentError: if it holds other than printable ASCII
-    """
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-        raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
-    return value
 
 
 def _path(integration_id: str) -> str:
@@ -569,8 +558,8 @@ def _bounded(integration: Integration) -> Integration:
 
 def _short(name: str, text: str) -> str:
     """Return a name that may go on into XComs and trigger rows."""
-    if len(text) > _ID_LENGTH_LIMIT or not text.isprintable():
-        raise MalformedDataError(f"{name!r} is longer than {_ID_LENGTH_LIMIT} characters or not printable")
+    if len(text) > _NAME_LENGTH or not text.isprintable():
+        raise MalformedDataError(f"{name!r} is longer than {_NAME_LENGTH} characters or not printable")
     return text
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import SyncReceipt
 
 _EMPTY: Final = frozenset({"", "None", "null", "[]"})
+
+LONGEST: Final = 100 * 365.25 * 24 * 3600
+"""Seconds that a parameter may ask for: a century, as Python's clocks overflow somewhere beyond."""
 
 
 CONDITIONS: Final = ("integration_id", "integration_type", "receipt", "synced_after")
@@ -48,6 +52,8 @@ def seconds(value: object, name: str, *, zero: bool = False) -> float:
         raise FlokitArgumentError(f"{name} is {shown(repr(value))}: give a number of seconds or a timedelta.")
     if number < 0 or (number == 0 and not zero):
         raise FlokitArgumentError(f"{name} is {number:g}: it must be {'0 or more' if zero else 'more than 0'} seconds.")
+    if number > LONGEST:
+        raise FlokitArgumentError(f"{name} is {float(number):g}: it must be at most {LONGEST:g} seconds, a century.")
     return float(number)
 
 
@@ -78,12 +84,16 @@ def is_many(value: object) -> bool:
     :param value: What was given.
     """
     if isinstance(value, str):
-        value = _parsed(value)
+        value = parsed(value)
     return isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes)
 
 
-def _parsed(text: str) -> object:
-    """Return the list or dict that a template rendered to as text, else the text."""
+def parsed(text: str) -> object:
+    """
+    Return the list or dict that a template rendered to as text, else the text.
+
+    :param text: What a template may have rendered to.
+    """
     if text.strip()[:1] not in ("[", "{", "("):
         return text
     try:
@@ -91,8 +101,10 @@ def _parsed(text: str) -> object:
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's opinion on what only resembles a list
+            return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -111,7 +123,7 @@ def one_text(value: object, name: str) -> str:
 
 def _items(value: object, name: str) -> list[Any]:
     if isinstance(value, str):
-        value = _parsed(value)
+        value = parsed(value)
     if isinstance(value, str) and value.strip() in _EMPTY:
         value = []
     if not is_many(value):
@@ -134,6 +146,11 @@ def texts(value: object, name: str) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str) or item.strip() in _EMPTY:
             raise FlokitArgumentError(f"{name} holds {shown(repr(item))}, which is no text. Check what it renders to.")
+        if item != item.strip() or not item.isprintable():
+            raise FlokitArgumentError(
+                f"{name} holds {shown(repr(item))}, with spaces around it or control characters in it. Check what it "
+                f"renders to."
+            )
     return tuple(dict.fromkeys(items))
 
 
@@ -144,12 +161,12 @@ def receipts_of(value: object) -> dict[str, SyncReceipt]:
     :param value: A receipt, its JSON as dict or text, or a list of such.
     :raises FlokitArgumentError: if there is none, something else, or two for one integration
     """
-    from airflow_provider_flokit.api import checked_id
+    from airflow_provider_flokit.identifiers import checked_id
     from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
 
     receipts: dict[str, SyncReceipt] = {}
     for item in _items(value, "receipt"):
-        data = _parsed(item) if isinstance(item, str) else item
+        data = parsed(item) if isinstance(item, str) else item
         if isinstance(data, Mapping):
             data = dict(data)
         try:

@@ -6,16 +6,17 @@ Pure: reading the connection from Airflow is the hooks' business.
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 import json
 import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+from airflow_provider_flokit.addresses import chosen_proxy, is_host, is_ipv6, is_loopback, split
 from airflow_provider_flokit.errors import FlokitConfigError, shown
+from airflow_provider_flokit.redaction import Redactor, proxy_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ DEFAULT_RETRY_LIMIT: Final = 4
 _T = TypeVar("_T", str, int | None)
 _TIMEOUT_LIMIT: Final = 3600.0
 _RETRY_LIMIT_LIMIT: Final = 100
+_SHORTEST_KEY: Final = 8
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
@@ -55,6 +57,16 @@ class FlokitConnection:
     retry_limit: int = DEFAULT_RETRY_LIMIT
     verify: bool | str = True
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _secrets: Redactor = field(init=False, repr=False, compare=False)
+    _key: Redactor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Prepare :meth:`redact`, for the passwords of the environment's proxies too where they are used."""
+        proxies = self.proxies or getproxies()
+        secrets = Redactor({self.api_key, *proxy_passwords(proxies.values())})
+        object.__setattr__(self, "_secrets", secrets)
+        # A short key may be part of an ordinary name, and so may a proxy's password.
+        object.__setattr__(self, "_key", Redactor({self.api_key} if len(self.api_key) >= _SHORTEST_KEY else ()))
 
     @classmethod
     def from_fields(
@@ -82,14 +94,17 @@ class FlokitConnection:
         extras = {name: value for name, value in (extra or {}).items() if value not in (None, "")}
         reader = _Reader(conn_id)
         insecure = reader.flag(extras, "allow_insecure_http", default=False)
+        base_url, proxies = reader.base_url(host, schema, port, insecure=insecure), reader.proxies(extras)
+        if not insecure:
+            reader.check_way(base_url, proxies)
         return cls(
             conn_id=conn_id,
-            base_url=reader.base_url(host, schema, port, allow_insecure_http=insecure),
+            base_url=base_url,
             api_key=reader.api_key(password),
             timeout=reader.timeout(extras),
             retry_limit=reader.retry_limit(extras),
             verify=reader.verify(extras),
-            proxies=reader.proxies(extras),
+            proxies=proxies,
         )
 
     def redact(self, text: str) -> str:
@@ -98,17 +113,23 @@ class FlokitConnection:
 
         :param text: What a server or a library said.
         """
-        secrets, forms = {self.api_key}, set()
-        for url in self.proxies.values():
-            parts = urlsplit(url)
-            if parts.password:
-                secrets |= {parts.password, unquote(parts.password)}
-                forms |= _base64(unquote(f"{parts.username}:{parts.password}"))
-        for secret in secrets:
-            forms |= {secret, quote(secret, safe=""), quote(secret), repr(secret)[1:-1], *_base64(secret)}
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "***")
-        return text
+        return self._secrets.clean(text)
+
+    def redact_name(self, name: str) -> str:
+        """
+        Return an id, type or status without the API key; a key of fewer than 8 characters stays.
+
+        :param name: What a server called something.
+        """
+        return self._key.clean(name)
+
+    def is_repeated_in(self, names: str) -> bool:
+        """
+        Tell, at little cost, whether :meth:`redact_name` would find the API key in one of many names.
+
+        :param names: Many names in one text.
+        """
+        return self._key.finds_plain(names)
 
 
 class _Reader:
@@ -120,11 +141,22 @@ class _Reader:
     def wrong(self, name: str, problem: str) -> FlokitConfigError:
         return FlokitConfigError(f"Airflow connection {self.conn_id!r}: {name} {problem}")
 
+    def text(self, name: str, value: object) -> str:
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(name, "is not a text")
+        return value or ""
+
     def api_key(self, password: str | None) -> str:
-        key = password or ""
+        key = self.text("API Key (password)", password)
         if not key.strip():
             raise self.wrong(
                 "API Key (password)", "is empty. Put a FloKit API key there; triggering syncs needs a read-write one."
+            )
+        if key != key.strip():
+            raise self.wrong(
+                "API Key (password)",
+                "holds spaces, line breaks or characters that an HTTP header cannot carry, at its edges. Store it "
+                "without them; a secret that was read from a file often has a line break last.",
             )
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise self.wrong(
@@ -133,8 +165,8 @@ class _Reader:
             )
         return key
 
-    def base_url(self, host: str | None, schema: str | None, port: int | None, *, allow_insecure_http: bool) -> str:
-        text = (host or "").strip() or DEFAULT_HOST
+    def base_url(self, host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
+        text = self.text("API URL (host)", host).strip() or DEFAULT_HOST
         problem = "is not host, host:port or http(s)://host[:port]"
         if not text.isprintable():
             raise self.wrong("API URL (host)", problem)
@@ -142,22 +174,18 @@ class _Reader:
             text = f"[{text}]"
         if "://" not in text:
             text = f"//{text}"
-        try:
-            parts = urlsplit(text)
-            name, own_port = parts.hostname, parts.port
-        except ValueError:
-            raise self.wrong("API URL (host)", problem) from None
-        if not name or not _is_host(name) or "@" in parts.netloc or own_port == 0:
+        parts = split(text)
+        if parts is None or not is_host(parts.hostname or "") or "@" in parts.netloc:
             raise self.wrong("API URL (host)", problem)
+        name, own_port = str(parts.hostname), parts.port
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise self.wrong("API URL (host)", f"{problem}: leave out everything after the host and port")
-        scheme = self._agreed("schema", parts.scheme, (schema or "").strip().lower().removesuffix("://")) or "https"
+        separate = self.text("schema", schema).strip().lower().removesuffix("://")
+        scheme = self._agreed("schema", parts.scheme, separate) or "https"
         if scheme not in ("http", "https"):
             raise self.wrong("schema" if not parts.scheme else "API URL (host)", "is neither http nor https")
-        if port is not None and not 0 < port < 65536:  # noqa: PLR2004 - the TCP ports
-            raise self.wrong("port", "is not between 1 and 65535")
-        number = self._agreed("port", own_port, port)
-        if scheme == "http" and not allow_insecure_http and not is_loopback(name):
+        number = self._agreed("port", own_port, self.port(port))
+        if scheme == "http" and not insecure and not is_loopback(name):
             raise self.wrong(
                 "API URL (host)",
                 "is plain http: the API key would cross the network unencrypted. Use https, or set the extra "
@@ -165,6 +193,14 @@ class _Reader:
             )
         name = f"[{name}]" if ":" in name else name
         return f"{scheme}://{name}" + (f":{number}" if number else "")
+
+    def port(self, port: object) -> int | None:
+        if port is None or port == "":
+            return None
+        number = self._number(port)
+        if number is None or not 0 < number < 65536 or number != int(number):  # noqa: PLR2004 - the TCP ports
+            raise self.wrong("port", "is not between 1 and 65535")
+        return int(number)
 
     def timeout(self, extras: Mapping[str, Any]) -> float:
         value = self._number(extras.get("timeout", DEFAULT_TIMEOUT))
@@ -200,14 +236,19 @@ class _Reader:
         for name, url in value.items():
             if not isinstance(name, str) or not isinstance(url, str):
                 raise self.wrong("extra 'proxies'", problem)
-            try:
-                parts = urlsplit(url)
-                usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            except ValueError:
-                usable = False
-            if not usable:
+            parts = split(url) if url.isprintable() and " " not in url else None
+            if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
                 raise self.wrong("extra 'proxies'", f"has no http(s)://host[:port] URL for {shown(name)!r}")
         return dict(value)
+
+    def check_way(self, base_url: str, proxies: Mapping[str, str]) -> None:
+        proxy = chosen_proxy(base_url, proxies) if base_url.startswith("http:") else None
+        if proxy is not None and not is_loopback(urlsplit(proxy).hostname or ""):
+            raise self.wrong(
+                "extra 'proxies'",
+                "would take the API key over plain http to another machine. Leave the proxy out, or set the extra "
+                "allow_insecure_http to true if you accept that.",
+            )
 
     def flag(self, extras: Mapping[str, Any], name: str, *, default: bool) -> bool:
         flag = _flag(extras.get(name, default))
@@ -231,47 +272,8 @@ class _Reader:
         return number if math.isfinite(number) else None
 
 
-def is_ipv6(host: str) -> bool:
-    """
-    Tell whether a host is a bare IPv6 address, as Airflow's URI form gives it.
-
-    :param host: Name or address.
-    """
-    try:
-        return ipaddress.ip_address(host).version == 6  # noqa: PLR2004 - IPv6
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """
-    Tell whether a host name or address never leaves this machine.
-
-    :param host: Name or address, without a port.
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_host(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name))
-    except ValueError:
-        labels = name.rstrip(".").split(".")
-        return all(label and label.isascii() and label.replace("-", "").replace("_", "").isalnum() for label in labels)
-
-
 def _flag(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower() if isinstance(value, str | int) else ""
     return True if text in _TRUE else False if text in _FALSE else None
-
-
-def _base64(text: str) -> set[str]:
-    data = text.encode()
-    return {encode(data).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}

@@ -210,7 +210,7 @@ def as_utc(time: datetime) -> datetime:
 
     :param time: Any datetime.
     """
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
 _DOCUMENTED = frozenset(map(str, IntegrationStatus))

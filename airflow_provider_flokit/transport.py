@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_flokit import __version__
+from airflow_provider_flokit.addresses import chosen_proxy, is_loopback
 from airflow_provider_flokit.api import Send, TransportError
 from airflow_provider_flokit.body import ACCEPT_ENCODING, PIECE, Body
-from airflow_provider_flokit.connection import is_loopback
-from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.errors import FlokitConfigError, shown
+from airflow_provider_flokit.library_logs import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ class RequestsTransport:
 
     def __init__(self, connection: FlokitConnection) -> None:
         self._connection = connection
+        if connection.verify and connection.base_url.startswith("https:"):
+            ssl_context(connection)  # requests reads the bundle late, and calls a bad one a broken connection
         self._session = self._open()
 
     def send(self, request: Send) -> Answer:
@@ -90,6 +93,10 @@ class RequestsTransport:
         return session
 
     def _exchanged(self, session: requests.Session, request: Send) -> Answer:
+        with redacted(self._connection.redact):
+            return self._ask(session, request)
+
+    def _ask(self, session: requests.Session, request: Send) -> Answer:
         import requests
         import urllib3
 
@@ -114,7 +121,9 @@ class RequestsTransport:
                     raise TransportError(_BROKE)
                 return body.answer()
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise TransportError(self._connection.redact(_reason(error, timeout))) from None
+            reason = self._connection.redact(_reason(error, timeout))
+        # Outside of the handler, so that the library's exception, which holds the request, is no context of this one.
+        raise TransportError(reason)
 
 
 class AiohttpTransport:
@@ -165,6 +174,10 @@ class AiohttpTransport:
         :param request: What to send.
         :raises TransportError: if no complete answer came
         """
+        with redacted(self._connection.redact):
+            return await self._ask(request)
+
+    async def _ask(self, request: Send) -> Answer:
         import aiohttp
         from yarl import URL
 
@@ -182,7 +195,8 @@ class AiohttpTransport:
                         break
                 return body.answer()
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransportError(self._connection.redact(_reason(error, self._connection.timeout))) from None
+            reason = self._connection.redact(_reason(error, self._connection.timeout))
+        raise TransportError(reason)  # outside of the handler, as above
 
     async def close(self) -> None:
         """Close the connections."""
@@ -197,15 +211,13 @@ def proxy_for(connection: FlokitConnection) -> str | None:
 
     :param connection: The settings.
     """
-    parts = urlsplit(connection.base_url)
-    host = parts.hostname or ""
     proxies = connection.proxies
     if not proxies:
+        host = urlsplit(connection.base_url).hostname or ""
         if is_loopback(host) or proxy_bypass(host):
             return None
         proxies = getproxies()
-    names = (f"{parts.scheme}://{host}", parts.scheme, f"all://{host}", "all")
-    return next((proxies[name] for name in names if name in proxies), None)
+    return chosen_proxy(connection.base_url, proxies)
 
 
 def ca_bundle(connection: FlokitConnection) -> str:
@@ -226,11 +238,19 @@ def ssl_context(connection: FlokitConnection) -> ssl.SSLContext:
     Return a context that trusts :func:`ca_bundle`.
 
     :param connection: The settings, with ``verify`` on.
+    :raises FlokitConfigError: if that is no bundle of certificates
     """
     path = ca_bundle(connection)
-    if Path(path).is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        pass
+    origin = "extra 'verify'" if path == connection.verify else "the CA bundle that the environment names"
+    raise FlokitConfigError(
+        f"Airflow connection {connection.conn_id!r}: {origin} ({shown(path)}) is no readable bundle of PEM certificates"
+    )
 
 
 def _headers(connection: FlokitConnection) -> dict[str, str]:

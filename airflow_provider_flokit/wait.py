@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_flokit.api import checked_id
-from airflow_provider_flokit.arguments import is_many, moment, receipts_of, texts
+from airflow_provider_flokit.arguments import flag, is_many, moment, receipts_of, seconds, texts
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
+from airflow_provider_flokit.identifiers import checked_id, connection_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,14 +98,14 @@ class Wait:
             types = texts(integration_type, "integration_type")
             single = not is_many(integration_type)
         return cls(
-            conn_id=flokit_conn_id,
+            conn_id=connection_id(flokit_conn_id),
             ids=ids,
             types=types,
             receipts={i: r for i, r in receipts.items() if not r.skipped},
             synced_after=None if synced_after is None else moment(synced_after),
-            start_timeout=start_timeout,
-            fail_on_disconnected=fail_on_disconnected,
-            tolerate_failures=tolerate_failures,
+            start_timeout=seconds(start_timeout, "start_timeout", zero=True),
+            fail_on_disconnected=flag(fail_on_disconnected, "fail_on_disconnected"),
+            tolerate_failures=flag(tolerate_failures, "tolerate_failures"),
             single=single,
         )
 

@@ -59,6 +59,7 @@ class TaskInstance:
 
     task: BaseOperator
     xcoms: dict[str, Any] = field(default_factory=dict)
+    traces: list[Any] = field(default_factory=list)
     first_reschedule: datetime | None = None
     dag_id: str = "dag"
     run_id: str = "run"
@@ -95,6 +96,7 @@ class End:
     :param message: Its message.
     :param xcoms: All XComs, the return value among them.
     :param extras: What the asset events of the task's outlets carry, by the asset's URI.
+    :param traces: What else it left: its exception, its trigger's row and event, its rendered fields.
     """
 
     state: str
@@ -102,6 +104,7 @@ class End:
     message: str
     xcoms: dict[str, Any]
     extras: dict[str, Any] = field(default_factory=dict)
+    traces: list[Any] = field(default_factory=list, compare=False, repr=False)
 
 
 def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) -> End:
@@ -120,14 +123,17 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) ->
             value = _rescheduled(make, ti, context, monkeypatch)
         else:
             value = _resumed(make, ti, context, mode)
-    except AirflowSkipException as error:
-        return End("skipped", type(error).__name__, str(error), ti.xcoms)
     except (Exception, AirflowTaskTimeout) as error:  # noqa: BLE001 - however it ended is the result
-        return End("failed", type(error).__name__, str(error), ti.xcoms)
+        state = "skipped" if isinstance(error, AirflowSkipException) else "failed"
+        return End(state, type(error).__name__, str(error), ti.xcoms, traces=[error, *_traces(ti)])
     if value is not None:
         ti.xcom_push("return_value", value)
     extras = {outlet.uri: json.loads(json.dumps(events[outlet].extra)) for outlet in ti.task.outlets}
-    return End("success", "", "", ti.xcoms, extras)
+    return End("success", "", "", ti.xcoms, extras, _traces(ti))
+
+
+def _traces(ti: TaskInstance) -> list[Any]:
+    return [*ti.traces, *(getattr(ti.task, name) for name in ti.task.template_fields)]
 
 
 def _outlet_events() -> Any:
@@ -168,6 +174,7 @@ def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, m
         module, _, name = path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
         event = json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload))
+        ti.traces += [path, arguments, event, trigger]
         return ti.task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
 
 

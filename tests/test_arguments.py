@@ -84,6 +84,14 @@ def test_integer_that_is_no_float() -> None:
         seconds(10**400, "timeout")
 
 
+@pytest.mark.parametrize("value", [1e300, 10**12, timedelta.max, timedelta(days=36600)])
+def test_too_many_seconds(value: object) -> None:
+    """More than a century is refused at once: Airflow's clock would overflow at the deferral."""
+    with pytest.raises(FlokitArgumentError, match=r"timeout is .*: it must be at most .* seconds, a century"):
+        seconds(value, "timeout")
+    assert seconds(timedelta(days=36500), "timeout") == 36500 * 86400
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_flag(*, value: bool) -> None:
     """A flag is True or False."""
@@ -154,10 +162,21 @@ def test_something_else_than_texts(value: object) -> None:
         texts(value, "integration_id")
 
 
-@pytest.mark.parametrize("value", [DEEP, pytest.param("(" * 10_000, id="deeply nested tuple"), "[\x00]", "['\\"])
+@pytest.mark.parametrize(
+    "value", [DEEP, pytest.param("(" * 10_000, id="deeply nested tuple"), "['\\", "{{}}", "[{[]: 1}]"]
+)
 def test_text_that_resembles_a_list(value: str) -> None:
     """A text that no list can be read from is a text."""
     assert texts(value, "integration_id") == (value,)
+
+
+@pytest.mark.parametrize(
+    "value", ["[\x00]", " int_1", "int_1\n", ["a", "b "], "['a ']", "in\x1b[31mt", "a\nb", "\ud800"]
+)
+def test_texts_with_something_odd_around_or_in_them(value: object) -> None:
+    """Spaces around a text and control characters in it are a template's mistake, and refused before any request."""
+    with pytest.raises(FlokitArgumentError, match=r"integration_type holds .*spaces around it or control characters"):
+        texts(value, "integration_type")
 
 
 def test_one_text() -> None:

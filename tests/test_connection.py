@@ -17,6 +17,7 @@ from airflow_provider_flokit.errors import FlokitConfigError
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # Airflow 2 imports the DAG's tables with the first connection otherwise, and warns of itself meanwhile.
@@ -151,6 +152,20 @@ def test_base_url(fields: dict[str, Any], base_url: str) -> None:
         "https://api.flokit.ai/v1",
         "https://api.flokit.ai?x=1",
         "https://api.flokit.ai#x",
+        "127.0.0.1@evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://localhost:80@evil.example",
+        "http://evil.example\\@127.0.0.1",
+        "http://127.0.0.1\\.evil.example",
+        "http://evil.example#@127.0.0.1",
+        "http://127.0.0.1%2eevil.example",
+        "http://127.0.0.1%00.evil.example",
+        "http://[::1%25evil.example]",
+        "http://[::1%evil.example]",
+        "http://\uff11\uff12\uff17.0.0.1",
+        "http://ⓛocalhost",
+        "x" * 64 + ".example",
+        ".".join(["x" * 60] * 5),
         "https//api.flokit.ai",
         "https:api.flokit.ai",
     ],
@@ -194,6 +209,18 @@ def test_wrong_schema_or_port(fields: dict[str, Any], named: str) -> None:
         {"host": "http://localhost.example"},
         {"host": "http://127.0.0.1.example"},
         {"host": "http://169.254.169.254"},
+        {"host": "http://localhost.evil.example"},
+        {"host": "http://localhost."},
+        {"host": "http://127.0.0.1.nip.example:8080"},
+        {"host": "http://127.0.0.1."},
+        {"host": "http://2130706433"},
+        {"host": "http://0x7f.0.0.1"},
+        {"host": "http://0177.0.0.1"},
+        {"host": "http://127.1"},
+        {"host": "http://[::]"},
+        {"host": "http://[::ffff:127.0.0.1]"},
+        {"host": "http://[::ffff:192.0.2.7]"},
+        {"host": "::ffff:127.0.0.1", "schema": "http", "port": 80},
     ],
 )
 @pytest.mark.parametrize("extra", [{}, {"allow_insecure_http": "false"}, {"allow_insecure_http": False}])
@@ -219,6 +246,10 @@ def test_plain_http_where_it_is_allowed(flag: object) -> None:
         ("127.0.0.1", True),
         ("127.255.255.254", True),
         ("::1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("::ffff:127.0.0.1", False),
+        ("::1%eth0", False),
+        ("127.0.0.1.", False),
         ("0.0.0.0", False),  # noqa: S104 - not bound to
         ("::", False),
         ("10.0.0.1", False),
@@ -231,6 +262,49 @@ def test_plain_http_where_it_is_allowed(flag: object) -> None:
 def test_is_loopback(host: str, *, expected: bool) -> None:
     """Only localhost and loopback addresses never leave this machine."""
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("name", ["http", "all", "http://localhost", "all://localhost"])
+@pytest.mark.parametrize("proxy", ["http://proxy.example:3128", "https://proxy.example", "http://127.0.0.1@x.example"])
+def test_plain_http_through_a_proxy_elsewhere_is_refused(name: str, proxy: str) -> None:
+    """A proxy on another machine would see the key of a request to this one; the error says what would allow it."""
+    extra: dict[str, Any] = {"proxies": {name: proxy}}
+    message = refusal(host="http://localhost:8080", extra=extra)
+    assert "extra 'proxies' would take the API key over plain http" in message
+    assert "allow_insecure_http" in message
+    assert settings(host="http://localhost:8080", extra={**extra, "allow_insecure_http": True}).proxies == {name: proxy}
+    assert settings(host="https://localhost:8080", extra=extra).proxies == {name: proxy}
+
+
+@pytest.mark.parametrize("proxies", [{"http": "http://127.0.0.1:3128"}, {"https": "http://proxy.example:3128"}])
+def test_plain_http_through_no_proxy_elsewhere(proxies: dict[str, str]) -> None:
+    """A proxy on this machine, and one that only https would take, see no key that they should not."""
+    assert settings(host="http://localhost:8080", extra={"proxies": proxies}).proxies == proxies
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"password": 12345678}, "API Key (password) is not a text"),
+        ({"password": b"fk_rw_bytes"}, "API Key (password) is not a text"),
+        ({"password": ["fk_rw_list"]}, "API Key (password) is not a text"),
+        ({"host": 5}, "API URL (host) is not a text"),
+        ({"schema": True}, "schema is not a text"),
+        ({"port": "http"}, "port is not between"),
+        ({"port": True}, "port is not between"),
+        ({"port": 80.5}, "port is not between"),
+        ({"port": []}, "port is not between"),
+    ],
+)
+def test_field_of_another_type(fields: dict[str, Any], named: str) -> None:
+    """A secrets backend may hand over anything: what is no text or number is refused by the field's name."""
+    assert named in refusal(**fields)
+
+
+def test_port_as_text() -> None:
+    """A port in the text form of some secrets backends is a port; an empty one is none."""
+    assert settings(host="flokit.example", port="8443").base_url == "https://flokit.example:8443"
+    assert settings(host="flokit.example", port="").base_url == "https://flokit.example"
 
 
 # Extras
@@ -375,6 +449,9 @@ def test_no_proxies(value: object) -> None:
         {"https": "http://[::1"},
         {"https": ""},
         {1: "http://proxy.example"},
+        {"https": "http://proxy.example:31\n28"},
+        {"https": "http://pro xy.example"},
+        {"https": "http://proxy.example\r\nX-A: b"},
         pytest.param("[" * 100_000, id="deeply nested"),
     ],
 )
@@ -455,6 +532,48 @@ def test_redact_proxy_password_decoded() -> None:
     """A proxy's password that is encoded in its URL is taken out in its decoded form as well."""
     found = settings(extra={"proxies": {"https": "http://user:p%40ss%2Fw0rd@proxy.example"}})
     assert found.redact("sent p@ss/w0rd, that is p%40ss%2Fw0rd") == "sent ***, that is ***"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "Authorization: Bearer "])
+@pytest.mark.parametrize("after", ["", "z", "zy", "zyx", "\r\nAccept: */*"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_redact_base64_of_a_longer_text(before: str, after: str, encode: Callable[[bytes], bytes]) -> None:
+    """Wherever the key begins in a text that is encoded as a whole, what base64 makes of it is taken out."""
+    text = encode(f"{before}{KEY}{after}".encode()).decode()
+    left = settings().redact(f"<{text}>")
+    assert "***" in left
+    # Less is left than the base64 of what is around the key, and its padding.
+    assert (
+        len(left) <= len("<***>") + len(base64.b64encode(before.encode())) + len(base64.b64encode(after.encode())) + 4
+    )
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: quote(quote(text, safe=""), safe=""),
+        lambda text: "".join(f"%{ord(c):02x}" for c in text),
+        lambda text: "".join(f"\\u{ord(c):04X}" for c in text),
+        lambda text: "".join(f"\\x{ord(c):02x}" for c in text),
+        lambda text: "".join(f"&#{ord(c)};" for c in text),
+        lambda text: "".join(f"&#x{ord(c):X};" for c in text),
+        lambda text: json.dumps(json.dumps(text)).replace("/", "\\/"),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex().upper(),
+    ],
+)
+def test_redact_other_encodings(encode: Callable[[str], str]) -> None:
+    """URL-encoded twice or in full, escaped for JSON, Python or HTML, and in hexadecimal: the key is taken out."""
+    assert settings().redact(f"<{encode(KEY)}>").replace("\\", "").replace('"', "") == "<***>"
+
+
+def test_names_keep_what_only_resembles_a_short_key() -> None:
+    """A short key may be part of an ordinary id or type, and must not make it another; a long one is taken out."""
+    assert settings(password="int").redact_name("int_1") == "int_1"
+    assert settings().redact_name(f"int_{KEY}") == "int_***"
+    assert (
+        settings(extra={"proxies": {"https": "http://u:stripe-1@proxy.example"}}).redact_name("stripe-1") == "stripe-1"
+    )
 
 
 def test_redact_leaves_other_texts_alone() -> None:

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit import retry
+from airflow_provider_flokit.hooks.flokit import FlokitHook
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.simulator import Sync
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
@@ -37,6 +38,8 @@ OPERATORS = 50
 def _two_second_minutes(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BACKOFF_BASE", "BACKOFF_CAP", "SPREAD_CAP"):
         monkeypatch.setattr(retry, name, getattr(retry, name) * MINUTE / 60)
+    # Airflow 2 imports much with the first connection: not in fifty threads at once, which its workers never are.
+    assert FlokitHook().retry_limit > 0
     flokit.rate_limit = (LIMIT, MINUTE)
     for number in range(WAITS):
         flokit.add_integration(f"int_wait_{number}", status="syncing")

@@ -13,10 +13,10 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_flokit.api import checked_id
 from airflow_provider_flokit.arguments import one_text
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
+from airflow_provider_flokit.identifiers import checked_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset

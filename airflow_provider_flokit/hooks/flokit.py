@@ -9,14 +9,16 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api import FlokitAPI, LastList, Pause, Reload, Send, Snapshot
 from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
+from airflow_provider_flokit.identifiers import connection_id
 from airflow_provider_flokit.lineage import collect
 from airflow_provider_flokit.models import IntegrationStatus
+from airflow_provider_flokit.redaction import proxy_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -50,7 +52,7 @@ class FlokitHook(BaseHook):
 
     def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
         super().__init__()
-        self.flokit_conn_id = flokit_conn_id
+        self.flokit_conn_id = connection_id(flokit_conn_id)
         self._connection: FlokitConnection | None = None
         self._transport: RequestsTransport | None = None
         self._entered = False
@@ -176,12 +178,13 @@ class FlokitHook(BaseHook):
         try:
             step = next(call)
             while True:
+                failure, result = None, None
                 try:
                     result = self._perform(step)
                 except Exception as error:  # noqa: BLE001 - the call decides what a failed step means
-                    step = call.throw(error)
-                else:
-                    step = call.send(result)
+                    failure = error
+                # Outside of the handler, so that the failed step is no context of what the call raises.
+                step = call.send(result) if failure is None else call.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         finally:
@@ -208,14 +211,21 @@ class FlokitHook(BaseHook):
 
     def _settings(self) -> FlokitConnection:
         if self._connection is None:
-            try:
-                conn = self.get_connection(self.flokit_conn_id)
-            except AirflowNotFoundException:
-                raise _undefined(self.flokit_conn_id) from None
-            with suppress(Exception):
-                conn.extra_dejson  # noqa: B018 - registers what is secret in it for masking
-            self._connection = _checked(self.flokit_conn_id, conn)
+            found = self._looked_up()
+            if isinstance(found, FlokitConfigError):
+                raise found
+            _mask(found)
+            self._connection = found
         return self._connection
+
+    def _looked_up(self) -> FlokitConnection | FlokitConfigError:
+        try:
+            conn = self.get_connection(self.flokit_conn_id)
+        except AirflowNotFoundException:
+            return _undefined(self.flokit_conn_id)
+        with suppress(Exception):
+            conn.extra_dejson  # noqa: B018 - registers what is secret in it for masking
+        return _checked(self.flokit_conn_id, conn)
 
     def _close(self) -> None:
         transport, self._transport = self._transport, None
@@ -268,7 +278,7 @@ class FlokitAsyncHook(BaseHook):
 
     def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
         super().__init__()
-        self.flokit_conn_id = flokit_conn_id
+        self.flokit_conn_id = connection_id(flokit_conn_id)
         self._connection: FlokitConnection | None = None
         self._transport: AiohttpTransport | None = None
         self._entered = False
@@ -339,12 +349,13 @@ class FlokitAsyncHook(BaseHook):
         try:
             step = next(call)
             while True:
+                failure, result = None, None
                 try:
                     result = await self._perform(step)
                 except Exception as error:  # noqa: BLE001 - the call decides what a failed step means
-                    step = call.throw(error)
-                else:
-                    step = call.send(result)
+                    failure = error
+                # Outside of the handler, so that the failed step is no context of what the call raises.
+                step = call.send(result) if failure is None else call.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         finally:
@@ -375,16 +386,24 @@ class FlokitAsyncHook(BaseHook):
 
     async def _settings(self) -> FlokitConnection:
         if self._connection is None:
-            from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-
-            try:
-                conn = await get_async_connection(self.flokit_conn_id, hook=self)
-            except AirflowNotFoundException:
-                raise _undefined(self.flokit_conn_id) from None
-            with suppress(Exception):
-                await get_async_extra_dejson(conn)  # registers what is secret in it for masking
-            self._connection = _checked(self.flokit_conn_id, conn)
+            found = await self._looked_up()
+            if isinstance(found, FlokitConfigError):
+                raise found
+            if found.proxies:
+                await asyncio.to_thread(_mask, found)
+            self._connection = found
         return self._connection
+
+    async def _looked_up(self) -> FlokitConnection | FlokitConfigError:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        try:
+            conn = await get_async_connection(self.flokit_conn_id, hook=self)
+        except AirflowNotFoundException:
+            return _undefined(self.flokit_conn_id)
+        with suppress(Exception):
+            await get_async_extra_dejson(conn)  # registers what is secret in it for masking
+        return _checked(self.flokit_conn_id, conn)
 
     async def _close(self) -> None:
         transport, self._transport = self._transport, None
@@ -405,16 +424,28 @@ def _undefined(conn_id: str) -> FlokitConfigError:
     )
 
 
-def _checked(conn_id: str, conn: Connection) -> FlokitConnection:
-    try:
-        extra = json.loads(conn.extra) if conn.extra and conn.extra.strip() else None
-    except (ValueError, RecursionError):
-        extra = ...
+def _checked(conn_id: str, conn: Connection) -> FlokitConnection | FlokitConfigError:
+    """Return the settings, or what is wrong; raised here, its traceback would lead to the connection's fields."""
+    extra: Any = conn.extra
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra) if extra.strip() else None
+        except (ValueError, RecursionError):
+            extra = ...
     if extra is not None and not isinstance(extra, dict):
-        raise FlokitConfigError(f"Airflow connection {conn_id!r}: extra is not a JSON object")
-    return FlokitConnection.from_fields(
-        conn_id=conn_id, password=conn.password, host=conn.host, schema=conn.schema, port=conn.port, extra=extra
-    )
+        return FlokitConfigError(f"Airflow connection {conn_id!r}: extra is not a JSON object")
+    try:
+        return FlokitConnection.from_fields(
+            conn_id=conn_id, password=conn.password, host=conn.host, schema=conn.schema, port=conn.port, extra=extra
+        )
+    except FlokitConfigError as error:
+        return error.with_traceback(None)
+
+
+def _mask(connection: FlokitConnection) -> None:
+    """Have Airflow mask the proxies' passwords in all logs, as it does with the API key."""
+    for password in proxy_passwords(connection.proxies.values()):
+        mask_secret(password)
 
 
 def _summary(integrations: Iterable[Integration]) -> str:

@@ -17,6 +17,7 @@ from airflow_provider_flokit.errors import (
     FlokitSyncFailedError,
     shown,
 )
+from airflow_provider_flokit.literals import check_age, check_connection_id, check_ids, check_types
 from airflow_provider_flokit.operators._openlineage import TellsOpenLineage
 
 if TYPE_CHECKING:
@@ -95,11 +96,13 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         self.poll_interval = seconds(poll_interval, "poll_interval")
         self.timeout = seconds(timeout, "timeout")
         self.start_timeout = seconds(start_timeout, "start_timeout", zero=True)
-        if skip_if_synced_within is not None and not isinstance(skip_if_synced_within, timedelta):
-            raise FlokitArgumentError("skip_if_synced_within is no timedelta; give e.g. timedelta(hours=1).")
+        check_age(skip_if_synced_within, "skip_if_synced_within")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
             raise FlokitArgumentError("Give exactly one of integration_id and integration_type.")
+        check_ids(integration_id)
+        check_types(integration_type)
+        check_connection_id(flokit_conn_id)
         # What a template renders to does not change which of the two was given.
         self._by_id = integration_id is not None
 
@@ -184,13 +187,13 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
 
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
-        from airflow_provider_flokit.api import checked_id
         from airflow_provider_flokit.arguments import one_text
         from airflow_provider_flokit.decision import is_fresh
+        from airflow_provider_flokit.identifiers import checked_id
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 
         if self._by_id:
-            before = hook.read(integration_id=checked_id(self.integration_id))
+            before = hook.read(integration_id=checked_id(one_text(self.integration_id, "integration_id")))
         else:
             before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
         (baseline,) = before.integrations.values()

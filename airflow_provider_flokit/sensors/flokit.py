@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_flokit.arguments import conditions_of, flag, seconds
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
+from airflow_provider_flokit.literals import check_connection_id, check_ids, check_moment, check_receipt, check_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -94,6 +95,11 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
+        # Before Airflow's own checks, which let some numbers pass and name no parameter for others.
+        given = (kwargs.get("default_args") or {}) | kwargs
+        for name in ("poke_interval", "timeout"):
+            if name in given:
+                seconds(given[name], name, zero=True)
         super().__init__(**kwargs)
         self.integration_id = integration_id
         self.integration_type = integration_type
@@ -107,6 +113,11 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             raise FlokitArgumentError("Give integration_id or integration_type, not both.")
         if integration_id is None and integration_type is None and receipt is None:
             raise FlokitArgumentError("Say what to wait for: give integration_id, integration_type or receipt.")
+        check_ids(integration_id, many=True)
+        check_types(integration_type, many=True)
+        check_receipt(receipt)
+        check_moment(synced_after)
+        check_connection_id(flokit_conn_id)
         self._conditions = conditions_of(self)
         if flag(start_from_trigger, "start_from_trigger"):
             self._start_from_trigger()

@@ -10,12 +10,12 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_flokit.api import checked_id
-from airflow_provider_flokit.arguments import conditions_of, one_text, seconds
+from airflow_provider_flokit.arguments import conditions_of, seconds
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.deferral import BACKSTOP
 from airflow_provider_flokit.errors import FlokitError, FlokitPermanentError
 from airflow_provider_flokit.events import checked_on
+from airflow_provider_flokit.identifiers import checked_id, connection_id
 from airflow_provider_flokit.models import as_utc
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
@@ -143,11 +143,15 @@ class FlokitIntegrationTrigger(BaseTrigger):
             tolerate_failures=self.tolerate_failures,
             required=self._conditions,
         )
+        interval = seconds(self.poll_interval, "poll_interval", zero=True)
+        timeout = seconds(self.timeout, "timeout", zero=True)
+        if self.deadline is not None:
+            seconds(self.deadline, "deadline", zero=True)
         left = self._seconds_left()
         end = time.monotonic() + left
-        watch = Watch(wait, cast("Logger", self.log), elapsed=self.timeout - left)
+        watch = Watch(wait, cast("Logger", self.log), elapsed=timeout - left)
         recheck = float("inf")
-        with Poller.of(self.flokit_conn_id).waiter(wait.ids, wait.types, self.poll_interval) as waiter:
+        with Poller.of(self.flokit_conn_id).waiter(wait.ids, wait.types, interval) as waiter:
             while True:
                 now = time.monotonic()
                 if now >= min(end, recheck):
@@ -166,7 +170,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
                     watch.trouble(waiter.trouble)
                 if now >= end and not (news is not None and waiter.stale):
                     undefined = waiter.undefined
-                    return watch.timed_out(self.timeout) if undefined is None else watch.failed(undefined)
+                    return watch.timed_out(timeout) if undefined is None else watch.failed(undefined)
                 watch.heartbeat_if_due()
 
 
@@ -212,7 +216,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
             )
         super().__init__()  # type: ignore[no-untyped-call]
         self.integration_id = checked_id(integration_id)
-        self.flokit_conn_id = one_text(flokit_conn_id, "flokit_conn_id")
+        self.flokit_conn_id = connection_id(flokit_conn_id)
         self.poll_interval = seconds(poll_interval, "poll_interval")
         self.on = checked_on(on)
 

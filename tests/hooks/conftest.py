@@ -125,6 +125,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     recorded = Pauses()
     monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.time", SimpleNamespace(sleep=recorded.take))
     monkeypatch.setattr(
-        "airflow_provider_flokit.hooks.flokit.asyncio", SimpleNamespace(sleep=recorded.take_async, Lock=asyncio.Lock)
+        "airflow_provider_flokit.hooks.flokit.asyncio",
+        SimpleNamespace(**{**vars(asyncio), "sleep": recorded.take_async}),
     )
     return recorded

@@ -342,12 +342,12 @@ GROUPS: Final[dict[str, list[Row]]] = {
         _refused(
             "redirect that holds control characters",
             _raw("HTTP/1.1 302 Found\nLocation: http://flokit\x1b[31m.example/\n\n"),
-            "HTTP 302 redirects to no valid URL. Check the API URL (host).",
+            "HTTP 302 redirects to no valid URL. Check the connection's API URL (host).",
         ),
         _refused(
             "redirect to a host of terminal escapes",
             Fault.redirect("http://[2J\u202e\u200b.example/"),
-            "HTTP 302 redirects to no valid URL. Check the API URL (host).",
+            "HTTP 302 redirects to no valid URL. Check the connection's API URL (host).",
         ),
         _refused("redirect loop (307)", Fault.redirect_loop(307), _CIRCLE, requests=6),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import json
@@ -12,6 +13,7 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import airflow.providers.common.compat.sdk as airflow_sdk
 import pytest
 
 from airflow_provider_flokit import get_provider_info
@@ -30,6 +32,7 @@ from airflow_provider_flokit.errors import (
     FlokitResponseError,
     FlokitServerError,
     FlokitSyncAlreadyRunningError,
+    FlokitUnreachableError,
 )
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.models import Integration, IntegrationStatus
@@ -37,6 +40,7 @@ from airflow_provider_flokit.simulator import Fault, Simulator, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .conftest import Connect, Hook, Pauses
 
@@ -112,7 +116,7 @@ def test_find_integration_of_an_ambiguous_type(hook: Hook, sim: Simulator) -> No
     assert len(sim.requests) == 1
 
 
-@pytest.mark.parametrize("wanted", ["adapty", "", "Stripe"])
+@pytest.mark.parametrize("wanted", ["adapty", "Stripe", "stripe2"])
 @pytest.mark.usefixtures("sim")
 def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
     """If none has the type, the error lists what there is."""
@@ -121,6 +125,13 @@ def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
         f"No FloKit integration has the type '{wanted}' {CONN}. The workspace has: int_1 (stripe), int_2 (adjust), "
         "int_3 (stripe)."
     )
+
+
+@pytest.mark.parametrize("wanted", ["", " ", "None", None, 5, ["stripe"], "['stripe']", "stripe\n", "str\x00ipe"])
+def test_find_integration_of_what_is_no_type(hook: Hook, sim: Simulator, wanted: Any) -> None:
+    """A type that is none is refused by the parameter's name, before any request."""
+    assert "integration_type" in failure(hook, FlokitArgumentError, "find_integration", wanted)
+    assert sim.requests == []
 
 
 @pytest.mark.usefixtures("flokit")
@@ -149,7 +160,9 @@ def test_trigger_sync_with_a_key_of_ones_own(hook: Hook, sim: Simulator) -> None
     assert len(sim.syncs) == 1
 
 
-@pytest.mark.parametrize("key", ["ключ", "line\nbreak", "a\x00", "\x7f", " lead", "trail ", " ", 5])
+@pytest.mark.parametrize(
+    "key", ["ключ", "line\nbreak", "a\x00", "\x7f", " lead", "trail ", " ", "", 0, False, 5, b"x", "x" * 256]
+)
 def test_idempotency_key_that_no_header_can_carry(hook: Hook, sim: Simulator, key: Any) -> None:
     """A key that a header cannot carry as it is, is refused before any request."""
     assert "idempotency_key" in failure(hook, FlokitArgumentError, "trigger_sync", "int_1", key)
@@ -802,6 +815,54 @@ def test_proxy(hook: Hook, sim: Simulator, other: Simulator, connect: Connect) -
     assert len(other.requests) == 1
 
 
+def test_airflow_masks_a_proxys_password(hook: Hook, sim: Simulator, other: Simulator, connect: Connect) -> None:
+    """Airflow, which masks the key in every log by itself, is told of the password in a proxy's URL."""
+    connect(proxies={"http": f"http://team:pr0xy%2Fw0rd-{hook.kind}@127.0.0.1:{other.port}"}, retry_limit=0)
+    failure(hook, FlokitNotFoundError, "list_integrations")
+    masked = airflow_sdk.redact(f"<pr0xy/w0rd-{hook.kind}> <pr0xy%2Fw0rd-{hook.kind}>")
+    assert masked == "<***> <***>"
+    assert sim.requests == []
+
+
+@pytest.mark.parametrize("source", ["extra 'verify'", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_ca_bundle_that_is_none(
+    hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, content: str
+) -> None:
+    """A CA bundle that holds no certificates is the connection's fault, not the network's, in both transports."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text(content)
+    extra: dict[str, Any] = {}
+    if source == "REQUESTS_CA_BUNDLE":
+        monkeypatch.setenv(source, str(bundle))
+        source = "the CA bundle that the environment names"
+    else:
+        extra["verify"] = str(bundle)
+    fields = {"conn_type": "flokit", "password": sim.api_key, "host": f"https://127.0.0.1:{sim.port}", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", json.dumps(fields))
+    message = failure(hook, FlokitConfigError, "list_integrations")
+    assert f"connection 'flokit_default': {source} ({bundle}) is no readable bundle" in message
+
+
+def test_server_that_speaks_no_tls(hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without TLS is told as such, in the same words in both transports."""
+    uri = f"flokit://:{sim.api_key}@127.0.0.1:{sim.port}/https?retry_limit=0"
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", uri)
+    message = failure(hook, FlokitUnreachableError, "list_integrations")
+    assert f"no answer from https://127.0.0.1:{sim.port}: TLS failed (WRONG_VERSION_NUMBER)" in message
+
+
+@pytest.mark.parametrize("path", ["{key}", "x?token={key}", "x?token={encoded}"])
+def test_redirect_that_holds_the_key(hook: Hook, sim: Simulator, path: str) -> None:
+    """A URL with the key in it is not asked for, not even of FloKit itself: URLs end up in logs on the way."""
+    encoded = base64.urlsafe_b64encode(f"Bearer {sim.api_key}".encode()).decode()
+    sim.fail(Fault.redirect(f"{LIST}/{path.format(key=sim.api_key, encoded=encoded)}"))
+    assert "redirects to a URL that holds the API key" in failure(hook, FlokitRequestError, "list_integrations")
+    assert len(sim.requests) == 1
+
+
 # The Test button
 
 
@@ -953,7 +1014,7 @@ def test_errors_do_not_chain_to_the_library(hook: Hook, sim: Simulator, connect:
         with pytest.raises(FlokitAPIError) as caught:
             hook("list_integrations")
         assert caught.value.__cause__ is None
-        assert caught.value.__context__ is None or caught.value.__suppress_context__
+        assert caught.value.__context__ is None
 
 
 # What only the synchronous hook has, for the operator

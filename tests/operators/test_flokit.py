@@ -207,10 +207,18 @@ def test_a_wrong_argument_fails_at_parse_time_by_name(arguments: dict[str, Any],
     assert isinstance(refused.value, ValueError)
 
 
-@pytest.mark.parametrize("rendered", ["", "None", "a/b", "../x", "a?b", "a#b", "a\nb", ["a"]])
+@pytest.mark.parametrize(
+    "rendered", [None, 5, "", "None", "a/b", "../x", "a?b", "a#b", "a\nb", ["a"], "['a']", '["a"]', '{"a":1}']
+)
 def test_an_id_that_cannot_be_one_is_refused_before_any_request(flokit: Simulator, rendered: Any) -> None:
-    """A template may render to anything."""
-    ended = operate(integration_id=rendered)
+    """A template may render to anything, also to nothing and to the text of a list."""
+
+    def make() -> FlokitTriggerSyncOperator:
+        task = FlokitTriggerSyncOperator(task_id="sync", integration_id="{{ template }}")
+        task.integration_id = rendered
+        return task
+
+    ended = run(make, WORKER)
     assert (ended.state, ended.error) == ("failed", "FlokitArgumentError")
     assert "integration_id" in ended.message
     assert flokit.requests == []

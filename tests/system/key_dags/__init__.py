@@ -1,0 +1,1 @@
+"""DAG files whose tasks do all that could bring the API key to light."""

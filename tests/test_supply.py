@@ -1,0 +1,130 @@
+"""What is shipped: the wheel holds the package and nothing else, the source distribution no more than its sources."""
+
+from __future__ import annotations
+
+import ast
+import email
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.requirements import Requirement
+
+from airflow_provider_flokit import __version__
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "airflow_provider_flokit"
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+DIST_INFO = f"airflow_provider_flokit-{__version__}.dist-info"
+IMPORTED_AS = {
+    "apache-airflow": "airflow",
+    "apache-airflow-providers-common-compat": "airflow",
+    "requests": "requests",
+    "aiohttp": "aiohttp",
+}
+COME_ALONG = {"attr": "airflow", "certifi": "requests", "jinja2": "airflow", "urllib3": "requests", "yarl": "aiohttp"}
+"""What is used of the dependencies' own dependencies, which they cannot be without."""
+
+ONLY_WHERE_AIRFLOW_HAS_THEM = {"flask_appbuilder", "wtforms"}
+"""Imported in the one method that only Airflow 2's web server calls, which has them."""
+
+FOR_TESTS = {"pytest"}
+"""Imported by the pytest plugin, which only pytest loads."""
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build wheel and source distribution, without a network, and return their folder."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return folder
+
+
+def sources() -> set[str]:
+    """Return the package's files, as Git would have them."""
+    return {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix in (".py", ".typed")
+    }
+
+
+def metadata(dist: Path) -> Message:
+    """Return the wheel's metadata."""
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return email.message_from_bytes(archive.read(f"{DIST_INFO}/METADATA"))
+
+
+def test_the_wheel_holds_only_the_package(dist: Path) -> None:
+    """Every file of the package, its metadata and licence, and nothing beside: no tests, DAGs, caches or settings."""
+    (wheel,) = dist.glob("*.whl")
+    assert wheel.name == f"airflow_provider_flokit-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    about = {f"{DIST_INFO}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
+    assert names == sources() | about
+
+
+def test_the_source_distribution_holds_only_sources(dist: Path) -> None:
+    """The package, what builds and tests it, and what is read first; nothing that a machine left behind."""
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {PurePosixPath(name).relative_to(sdist.name.removesuffix(".tar.gz")) for name in archive.getnames()}
+    included = {entry.strip("/") for entry in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]}
+    # What hatchling adds by itself.
+    added = {"PKG-INFO", "pyproject.toml", "README.md", "LICENSE", ".gitignore"}
+    assert {name.parts[0] for name in names} == included | added
+    assert {str(name) for name in names if name.parts[0] == PACKAGE.name} == sources()
+    assert {str(name) for name in names if name.suffix in (".pyc", ".db", ".log", ".key", ".pem", ".env")} == set()
+    assert ".venv" not in {part for name in names for part in name.parts}
+
+
+def test_the_metadata_asks_for_what_pyproject_says(dist: Path) -> None:
+    """The dependencies of the wheel are those of pyproject.toml, with lower bounds and no upper ones."""
+    asked = {Requirement(line) for line in metadata(dist).get_all("Requires-Dist", []) if "extra ==" not in line}
+    assert asked == {Requirement(line) for line in PROJECT["project"]["dependencies"]}
+    for requirement in asked:
+        assert [each.operator for each in requirement.specifier] == [">="], requirement
+
+
+def test_every_import_is_of_a_dependency() -> None:
+    """The package imports the standard library, itself and its dependencies; no dependency is asked for in vain."""
+    imported: set[str] = set()
+    for name in sources():
+        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())) if name.endswith(".py") else ():
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {PACKAGE.name}
+    names = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
+    needed = {IMPORTED_AS[name] for name in names}
+    assert needed <= foreign
+    assert set(COME_ALONG.values()) <= needed
+    assert foreign - needed <= set(COME_ALONG) | ONLY_WHERE_AIRFLOW_HAS_THEM | FOR_TESTS
+
+
+def test_no_file_names_a_registry() -> None:
+    """Constraints are plain ``name==version`` lines: nothing in them leads to a place of its own."""
+    files = sorted((REPOSITORY / "constraints").glob("*.txt"))
+    assert files
+    for file in files:
+        for line in file.read_text().splitlines():
+            assert line.startswith("#") or str(Requirement(line)) == line, f"{file.name}: {line}"
+            assert "@" not in line
+            assert "://" not in line
