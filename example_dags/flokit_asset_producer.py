@@ -6,7 +6,7 @@ event of the asset, and a failed sync is none. The event carries the `sync_id`, 
 and how many events the sync has brought. `flokit_asset_consumer` is scheduled on the asset and loads what came.
 
 **Needed:** the connection `flokit_default` with a read-write API key, and an integration of yours instead of
-`int_01hx4j7stripe`.
+`int_01hx4j7adapty`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 # Stands for your warehouse: an SQLite file.
 WAREHOUSE = os.environ.get("FLOKIT_DEMO_WAREHOUSE", str(Path(tempfile.gettempdir(), "flokit_warehouse.db")))
 
-stripe = flokit_asset("int_01hx4j7stripe")
+adapty = flokit_asset("int_01hx4j7adapty")
 
 with DAG(
     dag_id="flokit_asset_producer",
@@ -39,18 +39,18 @@ with DAG(
     doc_md=__doc__,
 ):
     FlokitTriggerSyncOperator(
-        task_id="sync_stripe",
-        integration_id="int_01hx4j7stripe",
+        task_id="sync_adapty",
+        integration_id="int_01hx4j7adapty",
         wait_for_completion=True,
         deferrable=True,
         poll_interval=10,  # seconds between looks at FloKit
         timeout=3600,  # seconds until the wait gives up
-        outlets=[stripe],
+        outlets=[adapty],
     )
 
 with DAG(
     dag_id="flokit_asset_consumer",
-    schedule=[stripe],
+    schedule=[adapty],
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["flokit", "example"],

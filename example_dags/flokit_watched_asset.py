@@ -5,6 +5,9 @@ The asset's watcher sees in the triggerer that `last_synced_at` of the integrati
 whoever started the sync: FloKit's own schedule, a person, another DAG. All watchers and waits on the same connection
 share one request per interval. `load_warehouse` reads from the asset event what has happened.
 
+An asset that several DAG files use has to have the same watchers in each of them: Airflow goes by the file that it has
+read last.
+
 **Needed:** Airflow 3 (older versions have no asset watchers; there this file defines no DAG), the connection
 `flokit_default` (a read-only API key is enough), and an integration of yours instead of `int_01hx4j7stripe`.
 """

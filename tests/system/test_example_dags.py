@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
 
 EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 REVENUECAT, APPSFLYER, STRIPE = "int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"
-FAILING = "int_01hx4j7failing"
+FAILING, ADAPTY = "int_01hx4j7failing", "int_01hx4j7adapty"
 REASON = "Webhook signature verification failed"
 WATCHED = ("flokit_watched_asset", "flokit_all_sources") if AIRFLOW_3 else ()
 """DAGs that asset watchers start; Airflow 2 has none."""
@@ -76,6 +76,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with Simulator(sync=Sync(start_delay=1, duration=2)) as simulator:
         for integration_id, kind in ((REVENUECAT, "revenuecat"), (APPSFLYER, "appsflyer"), (STRIPE, "stripe")):
             simulator.add_integration(integration_id, type=kind, schedule_every=15)
+        simulator.add_integration(ADAPTY, type="adapty", sync=Sync(start_delay=1, duration=2, events=42))
         simulator.add_integration(FAILING, type="adjust", sync=Sync(start_delay=1, duration=1, error=REASON))
         env = {
             "AIRFLOW_CONN_FLOKIT_DEFAULT": simulator.connection_uri(),
@@ -136,9 +137,8 @@ def test_the_sync_of_one_dag_starts_the_other(stage: Stage) -> None:
     run_id = stage.runs["flokit_asset_producer"]
     assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
     stage.first_success("flokit_asset_consumer")
-    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe")
-    assert sync_id
-    assert (STRIPE, sync_id) in {(integration_id, sync) for integration_id, sync, _ in stage.rows("consumed")}
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
+    assert stage.rows("consumed") == [(ADAPTY, sync_id, 42)]
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2 has no asset watchers; there these examples define no DAG")
@@ -170,22 +170,20 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
         return [
             event
             for event in stage.lineage
-            if event["job"]["name"] == "flokit_asset_producer.sync_stripe" and event["eventType"] == "COMPLETE"
+            if event["job"]["name"] == "flokit_asset_producer.sync_adapty" and event["eventType"] == "COMPLETE"
         ]
 
     (event, *_) = stage.airflow.wait_for(complete, 60, "OpenLineage has the event", lambda: len(stage.lineage))
     (dataset,) = event["outputs"]
-    assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", STRIPE)
+    assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", ADAPTY)
     facets = event["run"]["facets"]
-    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe")
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
     assert facets["externalQuery"]["externalQueryId"] == sync_id
     told = facets["flokit_sync"]
     assert (told["outcome"], told["syncId"]) == ("succeeded", sync_id)
-    state = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_stripe", "integration")
+    state = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty", "integration")
     assert told["lastSyncedAt"] == state["last_synced_at"]
-    # FloKit's own syncs in between make the difference unknown.
-    brought = dataset.get("outputFacets", {}).get("outputStatistics", {}).get("rowCount")
-    assert brought == told.get("eventsBrought")
+    assert (told["eventsBrought"], dataset["outputFacets"]["outputStatistics"]["rowCount"]) == (42, 42)
 
 
 def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
