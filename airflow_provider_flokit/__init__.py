@@ -76,7 +76,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "allow_insecure_http": {
                         "label": "Allow insecure HTTP",
-                        "description": "Send the key over plain http to a host that is not this machine. Default: no.",
+                        "description": (
+                            "Send the key over plain http to another machine: true or false. Default: false."
+                        ),
                         "schema": {"type": ["boolean", "null"]},
                     },
                 },
