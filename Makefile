@@ -4,7 +4,7 @@ AIRFLOW ?= 3.3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-lowest chaos bench lint clean
+.PHONY: help demo test test-matrix test-lowest ui-test chaos bench lint clean
 
 help:  ## Show this help
 	@echo "airflow-provider-flokit"
@@ -25,6 +25,10 @@ test-lowest:  ## Test on the lowest versions that pyproject.toml allows, without
 
 test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
 	@.ci/airflow run $* pytest $(ARGS)
+
+ui-test:  ## Fill in Airflow's connection form in a headless Chromium, on the newest Airflow and on 2.11
+	@.ci/airflow run --with ui 3.3 pytest tests/ui $(ARGS)
+	@.ci/airflow run --with ui 2.11 pytest tests/ui $(ARGS)
 
 chaos:  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
 	@.ci/airflow run $(AIRFLOW) python -m tests.system.chaos $(ARGS)

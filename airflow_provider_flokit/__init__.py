@@ -45,10 +45,11 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-name": name,
                 # Airflow 3.2 and later read the two below; the hook hands the same to older versions.
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "schema", "port", "extra"],
+                    "hidden-fields": ["login", "schema", "extra"],
                     "relabeling": {"password": "API Key", "host": "API URL"},
                     "placeholders": {
                         "host": "https://api.flokit.ai",
+                        "port": "443",
                         "password": "read-write to trigger syncs, read-only is enough to wait",
                     },
                 },
@@ -56,12 +57,12 @@ def get_provider_info() -> dict[str, Any]:
                     "timeout": {
                         "label": "Timeout",
                         "description": "Seconds per request. Default: 30.",
-                        "schema": {"type": ["number", "null"]},
+                        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
                     },
                     "retry_limit": {
                         "label": "Retry limit",
                         "description": "Attempts per request after the first. Default: 4.",
-                        "schema": {"type": ["integer", "null"]},
+                        "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
                     },
                     "verify": {
                         "label": "Verify TLS",
@@ -75,7 +76,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "allow_insecure_http": {
                         "label": "Allow insecure HTTP",
-                        "description": "Send the key over plain http to a host that is not this machine. Default: no.",
+                        "description": (
+                            "Send the key over plain http to another machine: true or false. Default: false."
+                        ),
                         "schema": {"type": ["boolean", "null"]},
                     },
                 },

@@ -174,28 +174,49 @@ def test_hook_has_the_same_labels() -> None:
     assert FlokitHook.get_ui_field_behaviour() == {name.replace("-", "_"): item for name, item in behaviour.items()}
 
 
-# Flask-AppBuilder's own imports warn.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.skipif(
+needs_form_builder = pytest.mark.skipif(
     importlib.util.find_spec("flask_appbuilder") is None,
     reason="Flask-AppBuilder, which draws Airflow 2's connection form, is not installed",
 )
+
+
+# Flask-AppBuilder's own imports warn.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@needs_form_builder
 def test_hook_has_the_same_fields() -> None:
     """Airflow 2 gets the form's fields from the hook: the same names, labels and kinds as in the metadata."""
     widgets = FlokitHook.get_connection_form_widgets()
     fields = CONNECTION["conn-fields"]
     assert list(widgets) == list(fields)
-    kinds = {
-        "timeout": "StringField",
-        "retry_limit": "IntegerField",
-        "verify": "StringField",
-        "proxies": "PasswordField",
-        "allow_insecure_http": "BooleanField",
-    }
     for name, widget in widgets.items():
-        assert widget.field_class.__name__ == kinds[name]
+        assert widget.field_class.__name__ == ("PasswordField" if name == "proxies" else "StringField")
         assert widget.kwargs["label"] == fields[name]["label"]
         assert widget.kwargs["description"] == fields[name]["description"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@needs_form_builder
+def test_masked_field_comes_back_as_it_is_stored() -> None:
+    """
+    Airflow 2 deletes what comes back empty, so a stored secret is drawn as Airflow's word for "unchanged".
+
+    Nothing of the secret itself is drawn; what somebody has just typed into a form that was refused is.
+    """
+    from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER
+    from werkzeug.datastructures import MultiDict
+    from wtforms import Form
+
+    class ProxiesForm(Form):  # type: ignore[misc, unused-ignore]
+        proxies = FlokitHook.get_connection_form_widgets()["proxies"]
+
+    form = ProxiesForm()
+    assert 'value=""' in str(form.proxies())
+    form.proxies.data = {"https": "http://ada:secret@proxy.example:3128"}
+    assert f'value="{SENSITIVE_FIELD_PLACEHOLDER}"' in str(form.proxies())
+    assert "secret@" not in str(form.proxies())
+    refused = ProxiesForm(MultiDict({"proxies": "typed"}))
+    assert 'value="typed"' in str(refused.proxies())
+    assert 'type="password"' in str(refused.proxies())
 
 
 # Assets

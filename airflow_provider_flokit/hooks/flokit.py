@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.transport import AiohttpTransport, RequestsTransport
 
 T = TypeVar("T")
+
+_MADE_UP_LENGTH: Final = 8
 
 
 class FlokitHook(BaseHook):
@@ -120,7 +123,7 @@ class FlokitHook(BaseHook):
         try:
             return True, _summary(self.observe(()).integrations.values())
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
-            return False, _test_failure(error)
+            return False, _test_failure(error, self.flokit_conn_id)
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> tuple[str, datetime]:
         """
@@ -245,20 +248,9 @@ class FlokitHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's extra fields, for Airflow before 3.2; later ones read the metadata."""
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from wtforms import BooleanField, IntegerField, PasswordField, StringField
-        from wtforms.validators import Optional
+        from airflow_provider_flokit.hooks._form_widgets import widgets
 
-        def widget(field: dict[str, Any]) -> Any:
-            about = {"label": field["label"], "description": field["description"], "validators": [Optional()]}
-            kind = field["schema"]["type"][0]
-            if kind == "boolean":
-                return BooleanField(label=field["label"], description=field["description"])
-            if field["schema"].get("format") == "password":
-                return PasswordField(widget=BS3PasswordFieldWidget(), **about)
-            return (IntegerField if kind == "integer" else StringField)(widget=BS3TextFieldWidget(), **about)
-
-        return {name: widget(field) for name, field in _form()["conn-fields"].items()}
+        return widgets(_form()["conn-fields"])
 
 
 class FlokitAsyncHook(BaseHook):
@@ -322,7 +314,7 @@ class FlokitAsyncHook(BaseHook):
         try:
             return True, _summary((await self.observe(())).integrations.values())
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
-            return False, _test_failure(error)
+            return False, _test_failure(error, self.flokit_conn_id)
 
     async def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
@@ -457,5 +449,19 @@ def _summary(integrations: Iterable[Integration]) -> str:
     return f"Connected: {total} integration{'' if total == 1 else 's'}{detail}"
 
 
-def _test_failure(error: Exception) -> str:
-    return str(error) if isinstance(error, FlokitError) else f"{type(error).__name__}: {shown(error)}"
+def _test_failure(error: Exception, conn_id: str) -> str:
+    if not isinstance(error, FlokitError):
+        return f"{type(error).__name__}: {shown(error)}"
+    message, named = str(error), f"connection {conn_id!r}"
+    if not _is_made_up(conn_id):
+        return message
+    return (
+        message.replace(f" ({named})", "")
+        .replace(f"Airflow {named}", "This connection")
+        .replace(named, "this connection")
+    )
+
+
+def _is_made_up(conn_id: str) -> bool:
+    """Tell whether Airflow made the id up: it tests what a form holds as a random variable of the environment."""
+    return len(conn_id) == _MADE_UP_LENGTH and conn_id.isalnum() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ

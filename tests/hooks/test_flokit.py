@@ -887,6 +887,34 @@ def test_test_connection(hook: Hook, flokit: Simulator, states: list[str], text:
 
 
 @pytest.mark.parametrize(
+    ("api_key", "text"),
+    [
+        (
+            "fk_wrong",
+            (
+                "FloKit, listing the integrations: HTTP 401: Invalid or missing API key. "
+                "Put a valid API key into this connection (a key dies at once when it is rotated)."
+            ),
+        ),
+        (
+            "two words",
+            (
+                "This connection: API Key (password) holds spaces, line breaks or characters that an HTTP header "
+                "cannot carry. Copy the key anew."
+            ),
+        ),
+    ],
+    ids=["401", "malformed"],
+)
+def test_test_connection_of_a_form(
+    hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, api_key: str, text: str
+) -> None:
+    """A form is tested under an id that Airflow makes up: the message speaks of this connection, not of that id."""
+    monkeypatch.setenv("AIRFLOW_CONN_MMAP3EY1", sim.connection_uri(api_key))
+    assert hook("test_connection", conn_id="mMAP3Ey1") == (False, text)
+
+
+@pytest.mark.parametrize(
     ("fault", "text"),
     [
         (401, "HTTP 401: Invalid or missing API key. Put a valid API key into connection 'flokit_default'"),

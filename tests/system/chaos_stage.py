@@ -214,7 +214,7 @@ class Stage:
                 self.airflow._api("POST", f"/api/v2/dags/{run.dag_id}/clearTaskInstances", body)
             else:
                 tasks = "|".join(task_ids)
-                self.airflow._cli("tasks", "clear", run.dag_id, "--task-regex", f"^({tasks})$", "--yes")
+                self.airflow.cli("tasks", "clear", run.dag_id, "--task-regex", f"^({tasks})$", "--yes")
 
     def set_connection(self, conn_id: str, simulator: Simulator, api_key: str, *, new: bool) -> None:
         """Make or change a connection in Airflow's database."""
@@ -225,8 +225,8 @@ class Stage:
                 self.airflow._api("POST" if new else "PATCH", path if new else f"{path}/{conn_id}", body)
                 return
             if not new:
-                self.airflow._cli("connections", "delete", conn_id)
-            self.airflow._cli("connections", "add", conn_id, "--conn-json", simulator.connection_json(api_key))
+                self.airflow.cli("connections", "delete", conn_id)
+            self.airflow.cli("connections", "add", conn_id, "--conn-json", simulator.connection_json(api_key))
 
     def add_pool(self, name: str, slots: int) -> None:
         """Make a pool."""
@@ -234,7 +234,7 @@ class Stage:
             if AIRFLOW_3:
                 self.airflow._api("POST", "/api/v2/pools", {"name": name, "slots": slots})
             else:
-                self.airflow._cli("pools", "set", name, str(slots), "chaos")
+                self.airflow.cli("pools", "set", name, str(slots), "chaos")
 
     # Waiting
 

@@ -114,7 +114,7 @@ class LocalAirflow:
     def migrate(self) -> None:
         """Make the metadata database, in WAL mode: readers and the one writer do not wait for each other."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self._cli("db", "migrate")
+        self.cli("db", "migrate")
         with contextlib.closing(sqlite3.connect(self.database)) as database:
             database.execute("PRAGMA journal_mode=WAL")
 
@@ -177,13 +177,29 @@ class LocalAirflow:
 
     # Using it
 
+    def cli(self, *arguments: str) -> None:
+        """Run an Airflow command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            cwd=self.home,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        if done.returncode:
+            printed = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            raise LocalAirflowError(f"airflow {' '.join(arguments)} failed:\n{printed}")
+
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, once Airflow has read it from its file."""
         self._wait_for_dag(dag_id)
         if AIRFLOW_3:
             self._api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         else:
-            self._cli("dags", "unpause", dag_id)
+            self.cli("dags", "unpause", dag_id)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run of a DAG, as a person would, and return its run id."""
@@ -194,7 +210,7 @@ class LocalAirflow:
             run = {"dag_run_id": run_id, "logical_date": now.isoformat(), "conf": dict(conf or {})}
             self._api("POST", f"/api/v2/dags/{dag_id}/dagRuns", run)
         else:
-            self._cli("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+            self.cli("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
         return run_id
 
     def task_states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
@@ -286,22 +302,6 @@ class LocalAirflow:
             return database.execute(sql, parameters).fetchall()
 
     # Inside
-
-    def _cli(self, *arguments: str) -> None:
-        """Run an Airflow command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", *arguments],
-            cwd=self.home,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        if done.returncode:
-            printed = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-            raise LocalAirflowError(f"airflow {' '.join(arguments)} failed:\n{printed}")
 
     def _api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call Airflow's REST API, logging in first if need be."""

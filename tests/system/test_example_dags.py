@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
                 {"type": "file", "log_file_path": str(scratch / "lineage.jsonl"), "append": True}
             ),
+            # Else Python keeps most of them to itself.
+            "PYTHONWARNINGS": "always::DeprecationWarning,always::FutureWarning",
         }
         with LocalAirflow(scratch / "airflow", EXAMPLE_DAGS, env) as airflow:
             airflow.wait_until_ready()
@@ -203,3 +206,14 @@ def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
     assert event["run"]["facets"]["flokit_sync"]["outcome"] == "failed"
     assert REASON in event["run"]["facets"]["errorMessage"]["message"]
     assert stage.simulator.api_key not in json.dumps(stage.lineage)
+
+
+def test_no_component_warns_of_this_package(stage: Stage) -> None:
+    """In no log of a component or task does Python or Airflow's provider manager warn of this package or its DAGs."""
+    for dag_id, run_id in stage.runs.items():
+        stage.airflow.wait_for_run(dag_id, run_id, timeout=180)
+    paths = list((stage.airflow.home / "logs").rglob("*.log"))
+    assert {f"{name}.log" for name in stage.airflow.components} <= {path.name for path in paths}
+    lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]
+    named = [line for line in lines if re.search("airflow[_-]provider[_-]flokit|example_dags/", line)]
+    assert [line for line in named if re.search(r"\wWarning\b|(?i:warning).*providers_manager", line)] == []

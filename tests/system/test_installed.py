@@ -1,0 +1,161 @@
+"""
+Airflow's own command line, with the wheel installed: it finds the provider, and connections wherever they are kept.
+
+Every command is a process of its own, with an AIRFLOW_HOME of its own, outside this checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import airflow_provider_flokit
+from airflow_provider_flokit.simulator import Simulator
+from tests.system.settings import environment
+from tests.system.wheel import REPOSITORY, build_wheel, environment_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.system
+
+CONNECTED = "Connection success!"
+# As the command line shows them: texts.
+SHOWN = {"timeout": "2.5", "retry_limit": "0", "verify": "False", "proxies": {"https": "http://proxy.example:3128"}}
+SETTINGS = {"timeout": 2.5, "retry_limit": 0, "verify": False, "proxies": {"https": "http://proxy.example:3128"}}
+
+
+class Installed:
+    """
+    An Airflow with the wheel.
+
+    :param python: Python of the environment.
+    :param home: Where Airflow keeps its things; commands run there.
+    """
+
+    def __init__(self, python: Path, home: Path) -> None:
+        self.python = python
+        self.home = home
+        self.env = environment(home, home / "dags", home / "airflow.db", 0, parallelism=1, pool_slots=1)
+        self.env["AIRFLOW__CORE__TEST_CONNECTION"] = "Enabled"
+        # Long enough that no table is folded.
+        self.env["COLUMNS"] = "400"
+
+    def run(self, *command: str, **env: str) -> str:
+        """Run a command of Python's to its end and return what it printed, both streams."""
+        done = subprocess.run(
+            [str(self.python), *command],
+            cwd=self.home,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.stdout
+
+    def airflow(self, *command: str, **env: str) -> str:
+        """Run an airflow command to its end and return what it printed, both streams."""
+        return self.run("-m", "airflow", *command, **env)
+
+    def get(self, conn_id: str, **env: str) -> dict[str, Any]:
+        """Return a connection as ``airflow connections get`` shows it."""
+        printed = self.airflow("connections", "get", conn_id, "--output", "json", **env)
+        (line,) = [line for line in printed.splitlines() if line.startswith('[{"')]
+        (connection,) = json.loads(line)
+        return dict(connection)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """A workspace of one integration."""
+    with Simulator() as simulator:
+        simulator.add_integration("int_01hx4j7stripe")
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An Airflow with the wheel, its database made."""
+    folder = tmp_path_factory.mktemp("installed")
+    python = environment_with(build_wheel(folder / "dist"), folder / "venv")
+    (folder / "home").mkdir()
+    installed = Installed(python, folder / "home")
+    installed.airflow("db", "migrate")
+    return installed
+
+
+# The provider
+
+
+def test_it_is_the_wheel(installed: Installed) -> None:
+    """What these tests use comes from the wheel; nothing of the checkout can be imported."""
+    where = installed.run("-c", "import airflow_provider_flokit as p, sys; print(p.__file__, *sys.path)")
+    assert where.startswith(str(installed.python.parent.parent))
+    assert f"{REPOSITORY} " not in where
+
+
+def test_airflow_discovers_the_provider(installed: Installed) -> None:
+    """``airflow providers`` knows the package with its version, and the connection type with its hook."""
+    listed = installed.airflow("providers", "get", "airflow-provider-flokit", "--output", "json")
+    assert '"airflow-provider-flokit"' in listed
+    assert f'"{airflow_provider_flokit.__version__}"' in listed
+    (hook,) = [line for line in installed.airflow("providers", "hooks").splitlines() if line.startswith("flokit")]
+    assert "airflow_provider_flokit.hooks.flokit.FlokitHook" in hook
+    assert "flokit_conn_id" in hook
+
+
+# Connections
+
+
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_connections_add(installed: Installed, simulator: Simulator, form: str) -> None:
+    """A connection added as JSON or as a URI keeps its settings, and ``airflow connections test`` reaches FloKit."""
+    value = getattr(simulator, f"connection_{form}")(None, **SETTINGS)
+    conn_id = f"added_as_{form}"
+    assert "Successfully added" in installed.airflow("connections", "add", conn_id, f"--conn-{form}", value)
+    connection = installed.get(conn_id)
+    assert connection["conn_type"] == "flokit"
+    assert connection["password"] == simulator.api_key
+    assert connection["extra_dejson"] == SHOWN
+    assert CONNECTED in installed.airflow("connections", "test", conn_id)
+    assert simulator.requests[-1].status == 200
+
+
+def test_connections_test_with_a_wrong_key(installed: Installed, simulator: Simulator) -> None:
+    """The message names the connection, the status and what to do; the key is not in it."""
+    installed.airflow("connections", "add", "wrong_key", "--conn-json", simulator.connection_json("fk_rw_mistyped"))
+    printed = installed.airflow("connections", "test", "wrong_key")
+    assert "HTTP 401" in printed
+    assert "Put a valid API key into connection 'wrong_key'" in printed
+    assert "fk_rw_mistyped" not in printed
+
+
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_environment_variable(installed: Installed, simulator: Simulator, form: str) -> None:
+    """``AIRFLOW_CONN_FLOKIT_DEFAULT`` holds the default connection as JSON or as a URI."""
+    env = {"AIRFLOW_CONN_FLOKIT_DEFAULT": getattr(simulator, f"connection_{form}")(None, **SETTINGS)}
+    assert CONNECTED in installed.airflow("connections", "test", "flokit_default", **env)
+
+
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_secrets_backend(installed: Installed, simulator: Simulator, form: str) -> None:
+    """A secrets backend, here Airflow's local files, holds the connection as a JSON object or as a URI."""
+    value = getattr(simulator, f"connection_{form}")(None, **SETTINGS)
+    secrets = installed.home / f"connections-{form}.json"
+    secrets.write_text(json.dumps({"from_a_backend": json.loads(value) if form == "json" else value}))
+    env = {
+        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(secrets)}),
+    }
+    connection = installed.get("from_a_backend", **env)
+    assert connection["conn_type"] == "flokit"
+    assert connection["extra_dejson"] == SHOWN
+    assert CONNECTED in installed.airflow("connections", "test", "from_a_backend", **env)

@@ -1,0 +1,175 @@
+"""Adding, testing and editing a FloKit connection in Airflow's own form, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_flokit import get_provider_info
+from tests.system.local_airflow import AIRFLOW_3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_flokit.simulator import Simulator
+    from tests.system.local_airflow import LocalAirflow
+    from tests.ui.form import ConnectionForm
+
+    Stored = Callable[[str], dict[str, Any]]
+    Picture = Callable[[str, int], None]
+
+KIND = "FloKit"
+EXTRAS = get_provider_info()["connection-types"][0]["conn-fields"]
+DEFAULTS = {"timeout": 30.0, "retry_limit": 4, "verify": True, "proxies": {}}
+PROXIES = {"https": "http://ada:secret@proxy.example:3128"}
+
+
+def add(form: ConnectionForm, conn_id: str, simulator: Simulator, api_key: str | None = None) -> None:
+    """Fill the form in for the simulator; not saved yet."""
+    form.new(conn_id, KIND)
+    form.fill("host", f"http://{simulator.host}")
+    form.fill("port", str(simulator.port))
+    form.fill("password", api_key or simulator.api_key)
+
+
+# What the form shows
+
+
+def test_form_asks_for_what_flokit_needs(form: ConnectionForm, picture: Picture) -> None:
+    """Once the type is chosen, the form has the API key, masked, the API URL, and nothing without a meaning."""
+    form.new("flokit_default", KIND)
+    picture("connection-form", 800 if AIRFLOW_3 else 1170)
+    ids = ["Connection ID", "Connection Type"] if AIRFLOW_3 else ["Connection Id", "Connection Type"]
+    extras = [] if AIRFLOW_3 else [field["label"] for field in EXTRAS.values()]
+    assert sorted(form.labels()) == sorted([*ids, "Description", "API URL", "API Key", "Port", *extras])
+    assert form.is_masked("password")
+    assert form.placeholder("host") == "https://api.flokit.ai"
+    assert "read-write" in str(form.placeholder("password"))
+    assert form.placeholder("port") == "443"
+
+
+def test_every_extra_has_a_label_and_help(form: ConnectionForm, picture: Picture) -> None:
+    """The extra fields say what they are for, in what unit, and their default."""
+    form.new("flokit_default", KIND)
+    form.show_extras()
+    if AIRFLOW_3:
+        picture("connection-extras", 1060)
+    assert {field["label"] for field in EXTRAS.values()} <= set(form.labels())
+    for name, field in EXTRAS.items():
+        assert form.help(name) == field["description"]
+
+
+# What the Test button says
+
+
+def test_success_message(form: ConnectionForm, simulator: Simulator, picture: Picture) -> None:
+    """With the right key, Test counts the integrations by status."""
+    add(form, "tested", simulator)
+    message = form.test("tested")
+    picture("connection-test-success", 520 if AIRFLOW_3 else 620)
+    assert "Connected: 3 integrations (2 connected, 1 error)" in message
+
+
+def test_failure_message(form: ConnectionForm, simulator: Simulator, picture: Picture) -> None:
+    """With a wrong key, Test says so, and what to do; the key is not shown."""
+    add(form, "wrong_key", simulator, "fk_rw_mistyped")
+    message = form.test("wrong_key")
+    picture("connection-test-failure", 520 if AIRFLOW_3 else 620)
+    assert "HTTP 401" in message
+    assert "API key" in message
+    assert "this connection" in message
+    assert "fk_rw_mistyped" not in message
+
+
+# What is stored
+
+
+def test_empty_extras_are_the_defaults(form: ConnectionForm, simulator: Simulator, stored: Stored) -> None:
+    """Whatever a form writes for a field that was left empty, the hook takes the default."""
+    add(form, "bare", simulator)
+    form.save()
+    settings = stored("bare")["settings"]
+    assert settings == {"base_url": simulator.url, "api_key": simulator.api_key, **DEFAULTS}
+
+
+def test_filled_extras_reach_the_hook(form: ConnectionForm, simulator: Simulator, stored: Stored) -> None:
+    """What is typed into the extra fields is what the hook works with."""
+    add(form, "full", simulator)
+    form.show_extras()
+    form.fill("timeout", "2.5")
+    form.fill("retry_limit", "7")
+    form.fill("verify", "false")
+    form.fill("proxies", json.dumps(PROXIES))
+    form.allow("allow_insecure_http")
+    form.save()
+    read = stored("full")
+    assert read["settings"] == {
+        "base_url": simulator.url,
+        "api_key": simulator.api_key,
+        "timeout": 2.5,
+        "retry_limit": 7,
+        "verify": False,
+        "proxies": PROXIES,
+    }
+    assert str(read["extra"]["allow_insecure_http"]).lower() == "true"
+
+
+def test_filled_extras_pass_the_test(form: ConnectionForm, simulator: Simulator) -> None:
+    """The Test button understands every extra field as the saved connection does."""
+    add(form, "full_tested", simulator)
+    form.show_extras()
+    form.fill("timeout", "2.5")
+    form.fill("retry_limit", "0")
+    form.fill("verify", "true")
+    form.allow("allow_insecure_http")
+    assert "Connected: 3 integrations" in form.test("full_tested")
+
+
+# Editing
+
+
+def test_proxy_password_is_not_shown_again(form: ConnectionForm, airflow: LocalAirflow, simulator: Simulator) -> None:
+    """Proxy URLs may hold passwords: once saved, no form shows them, nor does the page behind it hold them."""
+    airflow.cli("connections", "add", "proxied", "--conn-json", simulator.connection_json(proxies=PROXIES))
+    form.edit("proxied")
+    form.show_extras()
+    assert form.is_masked("proxies")
+    assert form.shown("proxies")
+    assert "secret@" not in form.shown("proxies")
+    assert "secret@" not in form.page.content()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(
+            {"timeout": "2.5", "retry_limit": "0", "verify": "false", "allow_insecure_http": "false"}, id="texts"
+        ),
+        pytest.param({"timeout": 2.5, "retry_limit": 3, "verify": True, "allow_insecure_http": True}, id="JSON-values"),
+        pytest.param({"proxies": json.dumps(PROXIES)}, id="proxies-as-text"),
+        pytest.param({"proxies": PROXIES}, id="proxies-as-object"),
+        pytest.param({"elsewhere": "used"}, id="an-extra-of-ones-own"),
+    ],
+)
+def test_editing_keeps_what_it_does_not_touch(
+    form: ConnectionForm,
+    airflow: LocalAirflow,
+    simulator: Simulator,
+    stored: Stored,
+    extra: dict[str, Any],
+    request: pytest.FixtureRequest,
+) -> None:
+    """A connection made on the command line means the same after somebody changed its description in the form."""
+    conn_id = request.node.callspec.id
+    airflow.cli("connections", "add", conn_id, "--conn-json", simulator.connection_json(**extra))
+    before = stored(conn_id)
+    form.edit(conn_id)
+    form.fill("description", "Paid for by Marketing")
+    form.save()
+    after = stored(conn_id)
+    assert after["settings"] == before["settings"]
+    flag = "allow_insecure_http"
+    assert str(after["extra"].get(flag) or False).lower() == str(before["extra"].get(flag) or False).lower()
+    assert after["extra"].get("elsewhere") == before["extra"].get("elsewhere")
