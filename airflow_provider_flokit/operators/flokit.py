@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.models import Integration, SyncReceipt
@@ -71,6 +72,11 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
     ui_color = "#d5f2e3"
+
+    if TYPE_CHECKING:
+        # Airflow declares its base class, which has no keys: output["receipt"] would be an error of the user's.
+        @property
+        def output(self) -> PlainXComArg: ...  # noqa: D102 - Airflow's
 
     def __init__(
         self,
