@@ -164,11 +164,16 @@ def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, m
         ti.task = make()
         if mode == ABANDONED:
             return ti.task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
-        path, arguments = deferred.trigger.serialize()
-        module, _, name = path.rpartition(".")
-        trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
-        event = json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload))
-        return ti.task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+        kwargs = {**(deferred.kwargs or {}), "event": event_of(deferred)}
+        return ti.task.resume_execution(deferred.method_name, kwargs, context)
+
+
+def event_of(deferred: TaskDeferred) -> Any:
+    """Run a deferral's trigger, rebuilt from its row, and return the event as it comes out of the database."""
+    path, arguments = deferred.trigger.serialize()
+    module, _, name = path.rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    return json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload))
 
 
 async def _first_event(trigger: Any) -> TriggerEvent:

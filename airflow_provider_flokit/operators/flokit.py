@@ -126,7 +126,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 self._tell_outlets(context, receipt, receipt.baseline)
                 return None
             if self.deferrable:
-                self._defer(receipt)
+                self._defer(receipt, context)
             outcome = self._wait(hook, receipt)
             return self._conclude(context, outcome, receipt)
 
@@ -150,8 +150,10 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow
+        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try
 
+        if is_of_another_try(next_kwargs, context):
+            return self.execute(context)
         with self._store(context).kept_for_the_next_try():
             if ended_by_airflow(next_method, next_kwargs):
                 return self._last_look(context)
@@ -277,8 +279,8 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             time.sleep(min(watch.pause(self.poll_interval), self.timeout - elapsed))
         return outcome
 
-    def _defer(self, receipt: SyncReceipt) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP
+    def _defer(self, receipt: SyncReceipt, context: Context) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP, this_try
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
         self.log.info("Waiting in the triggerer, at most %g s", self.timeout)
@@ -290,6 +292,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 timeout=self.timeout,
                 deadline=time.time() + self.timeout,
                 start_timeout=self.start_timeout,
+                try_number=this_try(context),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + BACKSTOP),

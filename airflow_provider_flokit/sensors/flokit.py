@@ -120,7 +120,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         with self._ending():
             watch = self._watch = self._new_watch()
         if self.deferrable:
-            self._defer(watch.wait)
+            self._defer(watch.wait, context)
         with self._ending(), FlokitHook(self.flokit_conn_id) as self._hook:
             try:
                 return super().execute(context)
@@ -172,8 +172,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow, raise_if_execution_timeout
+        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try, raise_if_execution_timeout
 
+        if is_of_another_try(next_kwargs, context):
+            return self.execute(context)
         if ended_by_airflow(next_method, next_kwargs):
             raise_if_execution_timeout(self.execution_timeout, self.timeout)
             with self._ending():
@@ -242,8 +244,8 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         hook = self._hook or FlokitHook(self.flokit_conn_id)
         return self._conclude(context, watch.ask_at_the_end(hook, self.timeout), watch.wait)
 
-    def _defer(self, wait: Wait) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP
+    def _defer(self, wait: Wait, context: Context) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP, this_try
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
         self.log.info("Waiting in the triggerer for %s, at most %g s", wait.subject, self.timeout)
@@ -253,6 +255,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 timeout=self.timeout,
                 deadline=time.time() + self.timeout,
+                try_number=this_try(context),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
