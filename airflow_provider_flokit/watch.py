@@ -258,7 +258,7 @@ class Watch:
         if not isinstance(integration.status, IntegrationStatus) and status not in self._warned:
             self._warned |= {status}
             log = self._log.warning
-        log("%s %s (last synced: %s)", _name(integration), verdict.reason, _when(integration))
+        log("%s %s (last synced: %s)", _name(integration), verdict.reason, when(integration))
 
     def _failure(self, pending: Iterable[tuple[Integration, Verdict]]) -> FlokitSyncFailedError:
         reasons = []
@@ -282,9 +282,14 @@ def _name(integration: Integration) -> str:
     return f"{shown(integration.id)} ({shown(integration.type)})"
 
 
-def _when(integration: Integration) -> str:
+def when(integration: Integration) -> str:
+    """
+    Return the time of the last success as messages and logs write it.
+
+    :param integration: The integration.
+    """
     return "never" if integration.last_synced_at is None else integration.last_synced_at.isoformat()
 
 
 def _state(integration: Integration) -> str:
-    return f"{_name(integration)} is {shown(integration.status)}, last synced: {_when(integration)}"
+    return f"{_name(integration)} is {shown(integration.status)}, last synced: {when(integration)}"

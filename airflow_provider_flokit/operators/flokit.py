@@ -71,7 +71,9 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
+    # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d5f2e3"
+    ui_fgcolor = "#102a1e"
 
     if TYPE_CHECKING:
         # Airflow declares its base class, which has no keys: output["receipt"] would be an error of the user's.
@@ -196,6 +198,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         from airflow_provider_flokit.arguments import one_text
         from airflow_provider_flokit.decision import is_fresh
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
+        from airflow_provider_flokit.watch import when
 
         if self._by_id:
             before = hook.read(integration_id=checked_id(self.integration_id))
@@ -212,7 +215,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 "Not syncing %s (%s): last synced %s, which is within %s",
                 baseline.id,
                 shown(baseline.type),
-                baseline.last_synced_at,
+                when(baseline),
                 within,
             )
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
@@ -222,7 +225,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             shown(baseline.type),
             shown(baseline.status),
             f" ({shown(baseline.error_message)})" if baseline.error_message else "",
-            baseline.last_synced_at or "never",
+            when(baseline),
         )
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -78,7 +78,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         "synced_after",
         "flokit_conn_id",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"receipt": "json"}
+    # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d9ecff"
+    ui_fgcolor = "#10243a"
 
     def __init__(
         self,
