@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = Path(__file__).parents[2] / "docs" / "api.md"
 
-# What is public: by module, its classes, and of each the methods to describe.
+# What is public: by module, its classes (or functions), and of each the methods to describe; None for all classes,
+# without methods.
 _JSON = ("from_json", "to_json")
 _CALLS = ("list_integrations", "get_integration", "find_integration", "trigger_sync", "test_connection")
 _SIMULATOR = (
@@ -33,11 +34,11 @@ _FAULTS = (
     "answer", "rate_limited", "drop", "drop_after", "close_in_headers", "close_in_body", "truncated_body", "trickle",
     "slow", "wrong_shape", "invalid_utf8", "gzip_bomb", "large_body", "redirect", "redirect_loop",
 )  # fmt: skip
-_CONTENTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+_CONTENTS: Final[dict[str, dict[str, tuple[str, ...]] | None]] = {
     "operators.flokit": {"FlokitTriggerSyncOperator": ()},
     "sensors.flokit": {"FlokitIntegrationSensor": ()},
     "hooks.flokit": {"FlokitHook": _CALLS, "FlokitAsyncHook": _CALLS},
-    "triggers.flokit": {"FlokitIntegrationTrigger": ()},
+    "triggers.flokit": None,
     "models": {"Integration": _JSON, "IntegrationStatus": (), "SyncStats": _JSON, "SyncReceipt": _JSON},
     "errors": {},
     "simulator.pytest_plugin": {"SimulatedFlokit": ("connect", "run")},
@@ -54,7 +55,7 @@ def reference() -> str:
     lines = [
         "# API reference",
         "",
-        "Made from the docstrings by `make docs`. Times without a unit are seconds; *templated* parameters may hold Jinja.",
+        "Made from the docstrings by `make docs`. Parameters that are *templated* may hold Jinja.",
         "",
     ]
     for module, classes in _CONTENTS.items():
@@ -62,13 +63,16 @@ def reference() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _module(name: str, classes: dict[str, tuple[str, ...]]) -> Iterator[str]:
+def _module(name: str, classes: dict[str, tuple[str, ...]] | None) -> Iterator[str]:
     module = importlib.import_module(name)
+    if classes is None:
+        here = (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == name)
+        classes = {each.__name__: () for each in here if not each.__name__.startswith("_")}
     yield from (f"## `{name}`", "", *_prose(inspect.getdoc(module) or ""), "")
     for class_name, methods in classes.items():
         cls = getattr(module, class_name)
         yield from (f"### `{class_name}`", "")
-        if issubclass(cls, Enum):
+        if isinstance(cls, type) and issubclass(cls, Enum):
             yield from (*_prose(inspect.getdoc(cls) or ""), "", *(f"* `{each.value}`" for each in cls), "")
             continue
         yield from (*_call(class_name, cls), "", *_prose(inspect.getdoc(cls) or ""), "")
@@ -95,7 +99,7 @@ def _call(name: str, function: object) -> Iterator[str]:
             shown.insert(place, "*")
             break
     short = f"    {name}({', '.join(shown)}){end}"
-    if len(short) <= 100:  # noqa: PLR2004 - what a browser shows without scrolling
+    if len(short) <= 100:  # what a browser shows without scrolling
         yield short
         return
     yield f"    {name}("
@@ -134,6 +138,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home  # importing Airflow writes its settings there
         REFERENCE.write_text(reference())
+    sys.stdout.write(f"{REFERENCE.name} is written\n")
     return 0
 
 
