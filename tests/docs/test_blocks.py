@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_dags_are_read() -> None:
     assert found
     for block in found:
         dag = dag_of(block)
-        assert to_dict(dag)["dag"]["dag_id"] == dag.dag_id
+        assert dag.dag_id in json.dumps(to_dict(dag))
 
 
 @of("before")
