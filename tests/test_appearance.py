@@ -17,9 +17,11 @@ import airflow_provider_flokit
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Sync
-from tests.modes import WORKER, run
+from tests.modes import DEFERRED, WORKER, run
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
 KINDS = [FlokitTriggerSyncOperator, FlokitIntegrationSensor]
@@ -92,11 +94,7 @@ def test_the_log_tells_the_story_in_a_few_lines(flokit: SimulatedFlokit, monkeyp
     task = FlokitTriggerSyncOperator(
         task_id="sync", integration_id=STRIPE, wait_for_completion=True, poll_interval=0.03
     )
-    lines: list[str] = []
-    log = logging.getLogger("tests.story")
-    log.setLevel(logging.INFO)
-    log.addFilter(lambda record: bool(lines.append(record.getMessage())))
-    monkeypatch.setattr(FlokitTriggerSyncOperator, "log", log)
+    lines = story(FlokitTriggerSyncOperator, monkeypatch)
     assert run(lambda: task, WORKER).state == "success"
     expected = [
         rf"Before the sync, {STRIPE} \(stripe\) is connected, last synced: 2024-03-15T12:00:00\+00:00",
@@ -104,8 +102,34 @@ def test_the_log_tells_the_story_in_a_few_lines(flokit: SimulatedFlokit, monkeyp
         rf"{STRIPE} \(stripe\) has not finished this sync yet \(last synced: 2024-03-15T12:00:00\+00:00\)",
         rf"{STRIPE} \(stripe\) is syncing \(last synced: 2024-03-15T12:00:00\+00:00\)",
         rf"{STRIPE} \(stripe\) is connected \(last synced: 20[-0-9T:.+]+\)",
-        rf"{STRIPE} has synced",
+        rf"{STRIPE} has synced: sync sync_sim\d+ is done",
     ]
     assert len(lines) == len(expected), lines
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(pattern, line)
+
+
+def test_the_log_of_a_resumed_sensor_tells_the_end(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker says what is waited for and that it is ready; what happened between is in the triggerer's log."""
+    flokit.add_integration(STRIPE)
+    lines = story(FlokitIntegrationSensor, monkeypatch)
+    end = run(lambda: FlokitIntegrationSensor(task_id="ready", integration_id=STRIPE, deferrable=True), DEFERRED)
+    assert end.state == "success"
+    assert len(lines) == 2
+    assert lines[0].startswith(f"Waiting in the triggerer for FloKit integration {STRIPE}, at most")
+    assert lines[1] == f"FloKit integration {STRIPE}: ready"
+
+
+def story(kind: type[BaseOperator], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list to which a task of this kind will log, on INFO and above."""
+    lines: list[str] = []
+    log = logging.getLogger("tests.story")
+    log.setLevel(logging.INFO)
+
+    def note(record: logging.LogRecord) -> bool:
+        lines.append(record.getMessage())
+        return False
+
+    monkeypatch.setattr(log, "filters", [note])
+    monkeypatch.setattr(kind, "log", log)
+    return lines

@@ -314,7 +314,8 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             if isinstance(error, FlokitSyncFailedError):
                 store.forget()
             raise error
-        self.log.info("%s has synced", receipt.integration_id)
+        which = shown(receipt.sync_id) if receipt.sync_id else "that was running already"
+        self.log.info("%s has synced: sync %s is done", receipt.integration_id, which)
         for integration in outcome.integrations:
             self._tell_outlets(context, receipt, integration)
         store.forget()

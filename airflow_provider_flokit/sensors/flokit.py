@@ -273,6 +273,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             case Ending.READY:
                 reports = [SyncReport.of(each, wait.receipts.get(each.id)) for each in outcome.integrations]
                 tell(context, self.outlets, reports, self.flokit_conn_id, cast("Logger", self.log))
+                self.log.info("%s: ready", wait.subject)
                 states = [integration.to_json() for integration in outcome.integrations]
                 return states[0] if wait.single else states
             case Ending.TIMED_OUT:
