@@ -109,6 +109,27 @@ def test_the_log_tells_the_story_in_a_few_lines(flokit: SimulatedFlokit, monkeyp
         assert re.fullmatch(pattern, line)
 
 
+def test_the_log_says_why_a_sync_failed(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change to error is told with FloKit's own words, also while the error of before is still forgiven."""
+    flokit.add_integration(STRIPE, status="error", error_message="the old error")
+    flokit.plan(STRIPE, Sync(start_delay=0.2, duration=0.2, error="the new error"))
+    lines = story(FlokitTriggerSyncOperator, monkeypatch)
+    end = run(
+        lambda: FlokitTriggerSyncOperator(
+            task_id="sync", integration_id=STRIPE, wait_for_completion=True, poll_interval=0.03
+        ),
+        WORKER,
+    )
+    assert end.state == "failed"
+    told = [line.partition(" (last synced")[0] for line in lines if line.startswith(STRIPE)]
+    name = f"{STRIPE} (stripe)"
+    assert told == [
+        f"{name} still shows the error from before this sync: the old error",
+        f"{name} is syncing",
+        f"{name} is in error: the new error",
+    ]
+
+
 def test_the_log_of_a_resumed_sensor_tells_the_end(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker says what is waited for and that it is ready; what happened between is in the triggerer's log."""
     flokit.add_integration(STRIPE)
