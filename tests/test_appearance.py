@@ -76,13 +76,16 @@ def test_rendered_fields_show_the_receipt_and_no_secret(flokit: SimulatedFlokit)
     with DAG("rendered", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
         FlokitIntegrationSensor(task_id="synced", receipt=sync.output["receipt"])
+        many = FlokitTriggerSyncOperator.partial(task_id="many").expand(integration_id=[STRIPE])
+        FlokitIntegrationSensor(task_id="all_synced", receipt=many.output["receipt"])
     assert flokit.run(dag).state == "success"
     query = select(RenderedTaskInstanceFields).where(RenderedTaskInstanceFields.dag_id == "rendered")
     with Session() as session:
         fields = {row.task_id: row.rendered_fields for row in session.scalars(query)}
     assert fields["sync"] == {"integration_id": STRIPE, "integration_type": None, "flokit_conn_id": "flokit_default"}
-    assert fields["synced"]["receipt"]["sync_id"] == flokit.syncs[0].sync_id
+    assert fields["synced"]["receipt"]["sync_id"] in {run.sync_id for run in flokit.syncs}
     assert fields["synced"]["receipt"]["baseline"]["id"] == STRIPE
+    assert [receipt["baseline"]["id"] for receipt in fields["all_synced"]["receipt"]] == [STRIPE]
     assert FlokitIntegrationSensor.template_fields_renderers == {"receipt": "json"}
     assert flokit.api_key not in json.dumps(fields)
 

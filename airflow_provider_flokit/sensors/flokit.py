@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -15,15 +16,16 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_flokit.arguments import conditions_of, flag, seconds
+from airflow_provider_flokit.arguments import CONDITIONS, conditions_of, flag, seconds
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from logging import Logger
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.outcome import Outcome
@@ -115,6 +117,19 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             self._start_from_trigger()
         self._watch: Watch | None = None
         self._hook: FlokitHook | None = None
+
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """
+        Render, and read the outputs of a mapped task, which the list of rendered fields would show as "lazy sequence".
+
+        :param context: The task's context.
+        :param jinja_env: Airflow's environment for templates.
+        """
+        super().render_template_fields(context, jinja_env)
+        for name in CONDITIONS:
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and not isinstance(value, str | list | tuple):
+                setattr(self, name, list(value))
 
     def execute(self, context: Context) -> Any:
         """Wait, or defer."""
