@@ -39,6 +39,7 @@ _CONTENTS: Final[dict[str, dict[str, tuple[str, ...]] | None]] = {
     "sensors.flokit": {"FlokitIntegrationSensor": ()},
     "hooks.flokit": {"FlokitHook": _CALLS, "FlokitAsyncHook": _CALLS},
     "triggers.flokit": None,
+    "assets.flokit": {"flokit_asset": ()},
     "models": {"Integration": _JSON, "IntegrationStatus": (), "SyncStats": _JSON, "SyncReceipt": _JSON},
     "errors": {},
     "simulator.pytest_plugin": {"SimulatedFlokit": ("connect", "run")},
