@@ -4,7 +4,7 @@ AIRFLOW ?= 3.3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-lowest ui-test chaos bench lint clean
+.PHONY: help demo test test-matrix test-lowest ui-test chaos bench lint docs dist clean
 
 help:  ## Show this help
 	@echo "airflow-provider-flokit"
@@ -40,6 +40,12 @@ lint:  ## Check style, format and types
 	@.ci/airflow run $(AIRFLOW) ruff check .
 	@.ci/airflow run $(AIRFLOW) ruff format --check .
 	@.ci/airflow run $(AIRFLOW) mypy
+
+docs:  ## Write the API reference, docs/api.md, from the docstrings
+	@.ci/airflow run 3.3 python -m tests.docs.reference
+
+dist:  ## Build sdist and wheel into dist/, check them, and try them in a clean environment
+	@.ci/airflow run 3.3 python -m tests.system.distribution
 
 clean:  ## Remove environments, caches and builds
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov build dist

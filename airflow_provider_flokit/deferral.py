@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from airflow.providers.common.compat.sdk import Context
+
 BACKSTOP: Final = 120.0
 """
 Seconds after a deferred wait's own deadline at which Airflow ends it. The trigger keeps the deadline itself; this is
@@ -60,6 +62,30 @@ def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bo
     :param next_kwargs: As Airflow passes it to ``resume_execution``.
     """
     return next_method == "__fail__" and "timeout" in str((next_kwargs or {}).get("error", "")).lower()
+
+
+def this_try(context: Context) -> int | None:
+    """
+    Return the number of the try that runs, None where there is no task instance.
+
+    :param context: The task's context.
+    """
+    number = getattr(context.get("ti"), "try_number", None)
+    return number if isinstance(number, int) else None
+
+
+def is_of_another_try(next_kwargs: dict[str, Any] | None, context: Context) -> bool:
+    """
+    Tell whether a task is resumed with the event of an earlier try.
+
+    Airflow 3.0 does not forget a deferral when its try fails, and would resume every retry with the same old event.
+
+    :param next_kwargs: As Airflow passes it to ``resume_execution``.
+    :param context: The context of the try that is resumed.
+    """
+    event = (next_kwargs or {}).get("event")
+    number = event.get("try_number") if isinstance(event, dict) else None
+    return number is not None and number != this_try(context)
 
 
 def raise_if_execution_timeout(execution_timeout: timedelta | None, timeout: float) -> None:

@@ -75,7 +75,7 @@ class Watch:
         self.next_heartbeat = now + HEARTBEAT
         self._log = log
         self._seen: tuple[Integration, ...] = ()
-        self._told: dict[str, tuple[str, str | None]] = {}
+        self._told: dict[str, tuple[str, str, str | None]] = {}
         self._syncing_seen: frozenset[str] = frozenset()
         self._warned: frozenset[tuple[str, str]] = frozenset()
         self._trouble: FlokitAPIError | None = None
@@ -249,7 +249,7 @@ class Watch:
         )
 
     def _tell(self, integration: Integration, verdict: Verdict) -> None:
-        state = (str(integration.status), verdict.reason)
+        state = (str(integration.status), verdict.reason, integration.error_message)
         if self._told.get(integration.id) == state:
             return
         self._told[integration.id] = state
@@ -258,7 +258,8 @@ class Watch:
         if not isinstance(integration.status, IntegrationStatus) and status not in self._warned:
             self._warned |= {status}
             log = self._log.warning
-        log("%s %s (last synced: %s)", _name(integration), verdict.reason, _when(integration))
+        said = f": {shown(integration.error_message)}" if integration.error_message else ""
+        log("%s %s%s (last synced: %s)", _name(integration), verdict.reason, said, when(integration))
 
     def _failure(self, pending: Iterable[tuple[Integration, Verdict]]) -> FlokitSyncFailedError:
         reasons = []
@@ -282,9 +283,14 @@ def _name(integration: Integration) -> str:
     return f"{shown(integration.id)} ({shown(integration.type)})"
 
 
-def _when(integration: Integration) -> str:
+def when(integration: Integration) -> str:
+    """
+    Return the time of the last success as messages and logs write it.
+
+    :param integration: The integration.
+    """
     return "never" if integration.last_synced_at is None else integration.last_synced_at.isoformat()
 
 
 def _state(integration: Integration) -> str:
-    return f"{_name(integration)} is {shown(integration.status)}, last synced: {_when(integration)}"
+    return f"{_name(integration)} is {shown(integration.status)}, last synced: {when(integration)}"

@@ -170,12 +170,22 @@ def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, m
         ti.task = make()
         if mode == ABANDONED:
             return ti.task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
-        path, arguments = deferred.trigger.serialize()
-        module, _, name = path.rpartition(".")
-        trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
-        event = json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload))
+        path, arguments, event, trigger = fired(deferred)
         ti.traces += [path, arguments, event, trigger]
         return ti.task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+
+
+def event_of(deferred: TaskDeferred) -> Any:
+    """Run a deferral's trigger, rebuilt from its row, and return the event as it comes out of the database."""
+    return fired(deferred)[2]
+
+
+def fired(deferred: TaskDeferred) -> tuple[str, dict[str, Any], Any, Any]:
+    """Run a deferral's trigger, rebuilt from its row; return the row, the event as the database has it, the trigger."""
+    path, arguments = deferred.trigger.serialize()
+    module, _, name = path.rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    return path, arguments, json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload)), trigger
 
 
 async def _first_event(trigger: Any) -> TriggerEvent:

@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_flokit.errors import FlokitSyncFailedError
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-from airflow_provider_flokit.simulator import Fault
-from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, run
+from airflow_provider_flokit.simulator import Fault, Sync
+from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, TaskInstance, event_of, run
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
@@ -256,6 +258,34 @@ def test_a_wait_is_over_at_its_deadline_whatever_flokit_asks(
     if mode != ABANDONED:
         assert "HTTP 429: Too many requests. Try again in 86400 s, as FloKit asks." in ended.message
     assert sum(r.status == 429 for r in flokit.requests) <= 2
+
+
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+def test_the_event_of_an_earlier_try_is_not_taken_for_this_ones(flokit: Simulator, kind: str) -> None:
+    """Airflow 3.0 resumes a retry with the event that its failed try ended with: the retry begins anew instead."""
+    flokit.add_integration(STRIPE, type="stripe", status="error" if kind == "sensor" else "connected")
+    flokit.plan(STRIPE, Sync(error="bad secret"))
+
+    def make() -> FlokitTriggerSyncOperator | FlokitIntegrationSensor:
+        if kind == "operator":
+            return FlokitTriggerSyncOperator(
+                task_id="sync", integration_id=STRIPE, wait_for_completion=True, deferrable=True, poll_interval=0.03
+            )
+        return FlokitIntegrationSensor(task_id="wait", integration_id=STRIPE, deferrable=True)
+
+    ti = TaskInstance(make(), max_tries=1)
+    context: Any = {"ti": ti}
+    with pytest.raises(TaskDeferred) as first:
+        ti.task.execute(context)
+    event = event_of(first.value)
+    with pytest.raises(FlokitSyncFailedError):
+        make().resume_execution("execute_complete", {"event": event}, context)
+    ti.try_number = 2
+    with pytest.raises(TaskDeferred) as second:
+        make().resume_execution("execute_complete", {"event": event}, context)
+    if kind == "sensor":
+        flokit.set_state(STRIPE, status="connected")
+    make().resume_execution("execute_complete", {"event": event_of(second.value)}, context)
 
 
 def expected_message(name: str) -> str:

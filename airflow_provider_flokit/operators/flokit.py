@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.models import Integration, SyncReceipt
@@ -71,7 +72,14 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
+    # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d5f2e3"
+    ui_fgcolor = "#102a1e"
+
+    if TYPE_CHECKING:
+        # Airflow declares its base class, which has no keys: output["receipt"] would be an error of the user's.
+        @property
+        def output(self) -> PlainXComArg: ...  # noqa: D102 - Airflow's
 
     def __init__(
         self,
@@ -123,7 +131,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 self._tell_outlets(context, receipt, receipt.baseline)
                 return None
             if self.deferrable:
-                self._defer(receipt)
+                self._defer(receipt, context)
             outcome = self._wait(hook, receipt)
             return self._conclude(context, outcome, receipt)
 
@@ -147,8 +155,10 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow
+        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try
 
+        if is_of_another_try(next_kwargs, context):
+            return self.execute(context)
         with self._store(context).kept_for_the_next_try():
             if ended_by_airflow(next_method, next_kwargs):
                 return self._last_look(context)
@@ -191,6 +201,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         from airflow_provider_flokit.decision import is_fresh
         from airflow_provider_flokit.identifiers import checked_id
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
+        from airflow_provider_flokit.watch import when
 
         if self._by_id:
             before = hook.read(integration_id=checked_id(one_text(self.integration_id, "integration_id")))
@@ -207,7 +218,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 "Not syncing %s (%s): last synced %s, which is within %s",
                 baseline.id,
                 shown(baseline.type),
-                baseline.last_synced_at,
+                when(baseline),
                 within,
             )
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
@@ -217,7 +228,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             shown(baseline.type),
             shown(baseline.status),
             f" ({shown(baseline.error_message)})" if baseline.error_message else "",
-            baseline.last_synced_at or "never",
+            when(baseline),
         )
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
@@ -274,8 +285,8 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             time.sleep(min(watch.pause(self.poll_interval), self.timeout - elapsed))
         return outcome
 
-    def _defer(self, receipt: SyncReceipt) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP
+    def _defer(self, receipt: SyncReceipt, context: Context) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP, this_try
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
         self.log.info("Waiting in the triggerer, at most %g s", self.timeout)
@@ -287,6 +298,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
                 timeout=self.timeout,
                 deadline=time.time() + self.timeout,
                 start_timeout=self.start_timeout,
+                try_number=this_try(context),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
@@ -305,7 +317,8 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             if isinstance(error, FlokitSyncFailedError):
                 store.forget()
             raise error
-        self.log.info("%s has synced", receipt.integration_id)
+        which = shown(receipt.sync_id) if receipt.sync_id else "that was running already"
+        self.log.info("%s has synced: sync %s is done", receipt.integration_id, which)
         for integration in outcome.integrations:
             self._tell_outlets(context, receipt, integration)
         store.forget()

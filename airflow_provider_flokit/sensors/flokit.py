@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -15,16 +16,17 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_flokit.arguments import conditions_of, flag, seconds
+from airflow_provider_flokit.arguments import CONDITIONS, conditions_of, flag, seconds
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
 from airflow_provider_flokit.literals import check_connection_id, check_ids, check_moment, check_receipt, check_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from logging import Logger
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.outcome import Outcome
@@ -79,7 +81,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         "synced_after",
         "flokit_conn_id",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"receipt": "json"}
+    # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d9ecff"
+    ui_fgcolor = "#10243a"
 
     def __init__(
         self,
@@ -124,6 +129,19 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         self._watch: Watch | None = None
         self._hook: FlokitHook | None = None
 
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """
+        Render, and read the outputs of a mapped task, which the list of rendered fields would show as "lazy sequence".
+
+        :param context: The task's context.
+        :param jinja_env: Airflow's environment for templates.
+        """
+        super().render_template_fields(context, jinja_env)
+        for name in CONDITIONS:
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and not isinstance(value, str | list | tuple):
+                setattr(self, name, list(value))
+
     def execute(self, context: Context) -> Any:
         """Wait, or defer."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
@@ -131,7 +149,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         with self._ending():
             watch = self._watch = self._new_watch()
         if self.deferrable:
-            self._defer(watch.wait)
+            self._defer(watch.wait, context)
         with self._ending(), FlokitHook(self.flokit_conn_id) as self._hook:
             try:
                 return super().execute(context)
@@ -183,8 +201,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow, raise_if_execution_timeout
+        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try, raise_if_execution_timeout
 
+        if is_of_another_try(next_kwargs, context):
+            return self.execute(context)
         if ended_by_airflow(next_method, next_kwargs):
             raise_if_execution_timeout(self.execution_timeout, self.timeout)
             with self._ending():
@@ -253,8 +273,8 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         hook = self._hook or FlokitHook(self.flokit_conn_id)
         return self._conclude(context, watch.ask_at_the_end(hook, self.timeout), watch.wait)
 
-    def _defer(self, wait: Wait) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP
+    def _defer(self, wait: Wait, context: Context) -> NoReturn:
+        from airflow_provider_flokit.deferral import BACKSTOP, this_try
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
         self.log.info("Waiting in the triggerer for %s, at most %g s", wait.subject, self.timeout)
@@ -264,6 +284,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 timeout=self.timeout,
                 deadline=time.time() + self.timeout,
+                try_number=this_try(context),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
@@ -278,6 +299,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             case Ending.READY:
                 reports = [SyncReport.of(each, wait.receipts.get(each.id)) for each in outcome.integrations]
                 tell(context, self.outlets, reports, self.flokit_conn_id, cast("Logger", self.log))
+                self.log.info("%s: ready", wait.subject)
                 states = [integration.to_json() for integration in outcome.integrations]
                 return states[0] if wait.single else states
             case Ending.TIMED_OUT:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_flokit.simulator.connection import ENVIRONMENT_VARIABLE
 from airflow_provider_flokit.simulator.keys import READ_ONLY_KEY, READ_WRITE_KEY
-from airflow_provider_flokit.simulator.records import RecordedRequest, Sync
+from airflow_provider_flokit.simulator.records import Sync
 from airflow_provider_flokit.simulator.server import Simulator
+from airflow_provider_flokit.simulator.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,27 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def describe(request: RecordedRequest) -> str:
-    """
-    Return the line that is printed for a request.
-
-    :param request: the request.
-    """
-    at = request.at.astimezone()
-    status = "-" if request.status is None else str(request.status)
-    return f"{at:%H:%M:%S}  {request.method:<4} {request.path:<46} {status:<3}  {request.note}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Serve until Ctrl-C or SIGTERM and return the exit code.
 
     :param arguments: the command line; default that of the process.
     """
+    terminal = Terminal()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -102,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             api_key=options.api_key,
             read_only_key=options.read_only_key,
             sync=Sync(start_delay=options.start_delay, duration=options.duration),
-            on_request=lambda request: _say(describe(request)),
+            on_request=terminal.request,
             when_running=options.when_running,
             latency=options.latency,
             rate_limit=options.rate_limit,
@@ -123,26 +108,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         simulator.start()
     except OSError as error:
-        _say(f"Cannot listen on port {options.port}: {error}")
+        terminal.say(f"Cannot listen on port {options.port}: {error}")
         return 1
     else:
-        _introduce(simulator)
+        terminal.introduce(simulator)
         enough.wait()
         simulator.stop()
-        _say(f"{datetime.now().astimezone():%H:%M:%S}  stopped")
+        terminal.say(f"{datetime.now().astimezone():%H:%M:%S}  stopped")
         return 0
     finally:
         for number, handler in zip(stops, before, strict=True):
             signal.signal(number, handler)
-
-
-def _introduce(simulator: Simulator) -> None:
-    _say(f"FloKit simulator: {simulator.url}  (Ctrl-C to stop)")
-    _say(f"  read-write key  {simulator.api_key}\n  read-only key   {simulator.read_only_key}")
-    for integration in simulator.integrations:
-        message = f": {integration.error_message}" if integration.error_message else ""
-        _say(f"  {integration.id:<24} {integration.type:<18} {integration.status}{message}")
-    _say(f"\nexport {ENVIRONMENT_VARIABLE}={shlex.quote(simulator.connection_uri())}\n")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
     :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
     :param fail_on_disconnected: Whether a disconnected integration ends the wait. Default True.
     :param tolerate_failures: Only log failures and go on waiting. Default False.
+    :param try_number: The try that waits; the event repeats it. Default: None, not told.
     """
 
     SETTLE: ClassVar[float] = 10.0
@@ -74,6 +75,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         start_timeout: float = 300.0,
         fail_on_disconnected: bool = True,
         tolerate_failures: bool = False,
+        try_number: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.integration_id = integration_id
@@ -87,6 +89,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         self.start_timeout = start_timeout
         self.fail_on_disconnected = fail_on_disconnected
         self.tolerate_failures = tolerate_failures
+        self.try_number = try_number
         self._conditions = conditions_of(self)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -105,6 +108,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
                 "start_timeout": self.start_timeout,
                 "fail_on_disconnected": self.fail_on_disconnected,
                 "tolerate_failures": self.tolerate_failures,
+                "try_number": self.try_number,
             },
         )
 
@@ -118,7 +122,8 @@ class FlokitIntegrationTrigger(BaseTrigger):
         deferred_by_a_worker = self.task_instance is not None and self.deadline is not None
         if deferred_by_a_worker:
             await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
-        yield TriggerEvent({**outcome.to_event(), "receipt": self.receipt})  # type: ignore[no-untyped-call]
+        event = {**outcome.to_event(), "receipt": self.receipt, "try_number": self.try_number}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     def _seconds_left(self) -> float:
         if self.deadline is not None:

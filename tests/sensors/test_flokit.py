@@ -249,6 +249,7 @@ def test_every_setting_reaches_the_trigger() -> None:
         "start_timeout": 22.0,
         "fail_on_disconnected": False,
         "tolerate_failures": True,
+        "try_number": None,
     }
 
 

@@ -1,0 +1,1 @@
+"""The README and docs are true: everything in them is run, compared or looked up."""

@@ -1,0 +1,71 @@
+"""The README and docs lead where they say, are of the size they should be, and the reference is that of the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+import airflow_provider_flokit
+from tests.docs.blocks import REPOSITORY, documents
+from tests.docs.reference import REFERENCE, reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_IDS = [str(path.relative_to(REPOSITORY)) for path in documents()]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", documents(), ids=_IDS)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link names a file of this repository, and its anchor a heading there."""
+    for link in _LINK.findall(path.read_text()):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert target.is_relative_to(REPOSITORY), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_readme_is_for_reading() -> None:
+    """The README has fewer than 300 lines; everything else is in docs/."""
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) < 300
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in documents() if path.parent.name == "docs"], ids=lambda path: path.name
+)
+def test_every_document_is_found_from_the_readme(path: Path) -> None:
+    """The README links to every document."""
+    assert f"docs/{path.name}" in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_reference_is_fresh() -> None:
+    """docs/api.md is what ``make docs`` makes of the docstrings now."""
+    assert REFERENCE.read_text() == reference(), "run: make docs"
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    """The changelog has an entry for the package's version."""
+    assert f"## [{airflow_provider_flokit.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_the_supported_versions_are_those_that_are_tested() -> None:
+    """README, constraints and metadata agree on the versions of Airflow and Python."""
+    airflows = sorted(path.stem.removeprefix("airflow-") for path in (REPOSITORY / "constraints").glob("airflow-*.txt"))
+    readme = (REPOSITORY / "README.md").read_text()
+    assert f"Airflow {airflows[0]} to {airflows[-1]}, Python 3.11 to 3.13" in readme
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert f"apache-airflow>={airflows[0]}" in project["dependencies"]
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(project["classifiers"])

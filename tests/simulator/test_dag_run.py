@@ -1,0 +1,115 @@
+"""A DAG author runs a whole DAG against the simulator with ``flokit.run(dag)``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+from airflow_provider_flokit.simulator import Sync
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
+
+pytestmark = [
+    pytest.mark.usefixtures("airflow_db"),
+    # Airflow's own machinery for running tasks in one process warns.
+    pytest.mark.filterwarnings("default"),
+]
+STRIPE, ADJUST = "int_01hx4j7stripe", "int_01hx4j7adjust"
+
+
+def gate(**settings: Any) -> DAG:
+    """Return a DAG that loads what a sync brought in, and has a minute between two looks and an hour between tries."""
+    with DAG(
+        "gate",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        default_args={"retries": 1, "retry_delay": timedelta(hours=1)},
+    ) as dag:
+        sync = FlokitTriggerSyncOperator(
+            task_id="sync", integration_id=STRIPE, wait_for_completion=True, poll_interval=60, **settings
+        )
+
+        @task
+        def load(integration: dict[str, Any]) -> str:
+            return str(integration["status"])
+
+        load(sync.output["integration"])
+    return dag
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_failing_sync_holds_the_load_back(flokit: SimulatedFlokit, *, deferrable: bool) -> None:
+    """The states and FloKit's own words are told, after the retries, without waiting for them or for polls."""
+    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.2, duration=0.2, error="bad secret"))
+    run = flokit.run(gate(deferrable=deferrable))
+    assert (run.state, run.states) == ("failed", {"sync": "failed", "load": "upstream_failed"})
+    assert "is in error: bad secret" in run.reasons["sync"]
+    assert len(flokit.syncs) == 2
+
+
+def test_a_retry_that_succeeds_leaves_no_reason(flokit: SimulatedFlokit) -> None:
+    """The retry starts a new sync; when that one succeeds the load runs, and nothing is told of the try before."""
+    flokit.add_integration(STRIPE)
+    flokit.plan(STRIPE, Sync(duration=0.2, error="bad secret"), Sync(duration=0.2))
+    run = flokit.run(gate())
+    assert (run.state, run.states) == ("success", {"sync": "success", "load": "success"})
+    assert run.reasons == {}
+
+
+def test_other_connections_and_mapped_tasks(flokit: SimulatedFlokit) -> None:
+    """Another connection leads here too, with a key that may only read; each mapped instance has its state."""
+    flokit.add_integration(STRIPE)
+    flokit.add_integration(ADJUST, status="disconnected")
+    flokit.connect("other", flokit.read_only_key, retry_limit=0)
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        FlokitIntegrationSensor.partial(task_id="ready", flokit_conn_id="other", soft_fail=True, retries=3).expand(
+            integration_id=[STRIPE, ADJUST]
+        )
+    run = flokit.run(dag)
+    assert run.states == {"ready[0]": "success", "ready[1]": "skipped"}
+    assert list(run.reasons) == ["ready[1]"]
+    assert "is disconnected" in run.reasons["ready[1]"]
+    assert {request.key for request in flokit.requests} == {"read-only"}
+
+
+def test_params_come_from_the_configuration(flokit: SimulatedFlokit) -> None:
+    """The configuration of the run sets the DAG's params, from which the integration is rendered."""
+    flokit.add_integration(ADJUST)
+    with DAG(
+        "params", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params={"integration": STRIPE}
+    ) as dag:
+        FlokitTriggerSyncOperator(task_id="sync", integration_id="{{ params.integration }}")
+    assert flokit.run(dag, {"integration": ADJUST}).states == {"sync": "success"}
+    assert [sync.integration_id for sync in flokit.syncs] == [ADJUST]
+
+
+def test_the_dag_is_as_it_was_afterwards(flokit: SimulatedFlokit) -> None:
+    """Nothing of the hurry stays behind on the DAG or on the classes."""
+    execute = FlokitTriggerSyncOperator.execute
+    flokit.add_integration(STRIPE)
+    dag = gate()
+    flokit.run(dag)
+    sync = dag.task_dict["sync"]
+    assert isinstance(sync, FlokitTriggerSyncOperator)
+    assert (sync.poll_interval, sync.retry_delay) == (60.0, timedelta(hours=1))
+    assert FlokitTriggerSyncOperator.execute is execute
+
+
+def test_a_missing_database_is_made(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where Airflow's metadata database does not exist, it is made; if that fails, the reason is told."""
+    from airflow import settings
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    monkeypatch.setattr(settings, "engine", create_engine(f"sqlite:///{tmp_path}/none.db", poolclass=NullPool))
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/no/such/folder/none.db")
+    with pytest.raises(RuntimeError, match="unable to open database file"):
+        flokit.run(gate())
