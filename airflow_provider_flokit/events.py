@@ -65,6 +65,8 @@ class Memory:
         :param before: What was remembered until now; None at the first look.
         :param on: What the watcher is to tell of; nothing else is remembered, so that nothing else needs saving.
         """
+        if before is not None and is_older(now, before):
+            return cls(before.last_synced_at, before.error)
         remembered = None if before is None else before.last_synced_at
         times = [time for time in (now.last_synced_at, remembered) if time is not None]
         in_error = Event.ERROR in WATCHED[on] and now.status == IntegrationStatus.ERROR
@@ -104,7 +106,8 @@ def happened(before: Memory | None, now: Integration, on: str) -> tuple[Event, .
     ``synced``   ``last_synced_at`` moved past what is remembered, or is set where none was, whatever the
                  status is by now: only a success moves it
     ``error``    the status is ``error``, and it is another error than the one remembered: there was none,
-                 the message is another one, or a sync has succeeded in between
+                 the message is another one, or a sync has succeeded in between; never in an answer from
+                 before what is remembered
     ============ ==========================================================================================
 
     :param before: What is remembered; None at the first look, which only sets the mark.
@@ -115,11 +118,24 @@ def happened(before: Memory | None, now: Integration, on: str) -> tuple[Event, .
     if before is None:
         return ()
     then = before.last_synced_at
+    if is_older(now, before):
+        return ()
     synced = now.last_synced_at is not None and (then is None or now.last_synced_at > then)
     error = Memory.of(now, before, on).error
     failed = error is not None and (synced or error != before.error)
     found = {Event.SYNCED: synced, Event.ERROR: failed}
     return tuple(event for event in WATCHED[on] if found[event])
+
+
+def is_older(now: Integration, before: Memory) -> bool:
+    """
+    Tell whether an answer is from before what is remembered: ``last_synced_at`` never goes back by itself.
+
+    :param now: The integration as the answer has it.
+    :param before: What is remembered.
+    """
+    then = before.last_synced_at
+    return then is not None and (now.last_synced_at is None or now.last_synced_at < then)
 
 
 def latest(memories: list[Memory]) -> Memory | None:

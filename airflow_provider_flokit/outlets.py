@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.assets.flokit import integration_of
-from airflow_provider_flokit.errors import FlokitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +40,7 @@ def with_stats(report: SyncReport, conn_id: str, log: Logger) -> SyncReport:
     try:
         with FlokitHook(conn_id) as hook:
             snapshot = hook.read_unlisted(report.now.id)
-    except FlokitError as error:
+    except Exception as error:  # noqa: BLE001 - the sync is done, and no statistics may fail its task
         log.warning("The statistics of %s are not known: %s", report.now.id, error)
         return report
     if unread := snapshot.unread.get(report.now.id):

@@ -74,6 +74,13 @@ CASES: dict[str, tuple[list[Integration], Integration, tuple[Event, ...]]] = {
         (SYNCED, ERROR),
     ),
     "a success and an error, unseen": ([seen("connected", BEFORE)], seen("error", AFTER, "bad"), (SYNCED, ERROR)),
+    "an error in an older answer": ([seen("connected", AFTER)], seen("error", BEFORE, "bad"), ()),
+    "an error in an answer without a time": ([seen("connected", AFTER)], seen("error", None, "bad"), ()),
+    "the same error again after an older answer": (
+        [seen("error", AFTER, "bad"), seen("connected", BEFORE)],
+        seen("error", AFTER, "bad"),
+        (),
+    ),
     "out of error": ([seen("error", BEFORE, "bad")], seen("connected", AFTER), (SYNCED,)),
     "disconnected": ([seen("connected", BEFORE)], seen("disconnected", BEFORE), ()),
     "unknown status": ([seen("connected", BEFORE)], seen("paused", BEFORE), ()),

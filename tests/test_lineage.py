@@ -150,6 +150,14 @@ def test_a_sync_that_is_not_waited_for(flokit: Simulator) -> None:
     assert told.run_facets["externalQuery"].externalQueryId == flokit.syncs[0].sync_id
 
 
+def test_a_skipped_sync_that_nobody_would_have_waited_for(flokit: Simulator) -> None:
+    """Nothing was requested, and that is what is told."""
+    flokit.add_integration(STRIPE)
+    flokit.run_scheduled_sync(STRIPE, Sync(duration=0))
+    task = ended(WORKER, wait_for_completion=False, skip_if_synced_within=timedelta(hours=1))
+    assert task.get_openlineage_facets_on_complete(None).run_facets["flokit_sync"].outcome == "skipped"
+
+
 def test_a_skipped_sync(flokit: Simulator) -> None:
     """No sync, no id, nothing brought."""
     flokit.add_integration(STRIPE)

@@ -85,6 +85,16 @@ def test_the_operator_by_type_tells_the_same(flokit: Simulator) -> None:
     assert ended.extras[URI]["events_brought"] == 42
 
 
+def test_statistics_that_cannot_be_had_stop_no_sync(flokit: Simulator) -> None:
+    """The baseline of the list is good enough to wait by; only the numbers are missing."""
+    flokit.add_integration(STRIPE, type="stripe", sync=Sync(duration=0.1))
+    flokit.fail(403, path=f"/v1/integrations/{STRIPE}", times=None)
+    ended = sync(WORKER, integration_id=None, integration_type="stripe")
+    assert ended.state == "success"
+    assert ended.extras[URI]["events_brought"] is None
+    assert ended.extras[URI]["sync_id"] == flokit.syncs[0].sync_id
+
+
 def test_an_outlet_of_another_connection_is_the_same_integration(flokit: Simulator) -> None:
     """Ids are unique: a watcher's read-only connection and the operator's read-write one may name the same asset."""
     flokit.add_integration(STRIPE, sync=Sync(duration=0.1))

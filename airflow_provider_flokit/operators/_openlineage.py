@@ -31,10 +31,11 @@ class TellsOpenLineage:
         """
         from airflow_provider_flokit.outlets import with_stats
 
+        skipped = self._receipt is not None and self._receipt.skipped
         if self._report is None:
-            return self._openlineage_facets("requested")
+            return self._openlineage_facets("skipped" if skipped else "requested")
         self._report = with_stats(self._report, self.flokit_conn_id, cast("Logger", self.log))
-        return self._openlineage_facets("skipped" if self._receipt and self._receipt.skipped else "succeeded")
+        return self._openlineage_facets("skipped" if skipped else "succeeded")
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
         """

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_flokit.arguments import flag, seconds
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
+    FlokitError,
     FlokitSyncAlreadyRunningError,
     FlokitSyncFailedError,
     shown,
@@ -210,8 +211,12 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         (baseline,) = before.integrations.values()
         if baseline.sync_stats is None and self._has_outlet(baseline):
             # The list has no statistics, which the outlet's event is to compare with.
-            before = hook.read(integration_id=baseline.id)
-            baseline = before.integrations[baseline.id]
+            try:
+                before = hook.read(integration_id=baseline.id)
+            except FlokitError as error:
+                self.log.warning("The statistics of %s before the sync are not known: %s", baseline.id, error)
+            else:
+                baseline = before.integrations[baseline.id]
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
             self.log.info(

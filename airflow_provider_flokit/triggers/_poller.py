@@ -122,6 +122,27 @@ class Poller:
         """
         return Waiter(self, (), (), interval if interval > 0 else ZERO_INTERVAL, every=True)
 
+    @classmethod
+    def running(cls, conn_id: str) -> Poller | None:
+        """
+        Return the poller of a connection in the running event loop, None if there is none.
+
+        :param conn_id: The Airflow connection.
+        """
+        return cls._all.get(asyncio.get_running_loop(), {}).get(conn_id)
+
+    def single_read(self, name: str) -> Snapshot | None:
+        """
+        Return the last single read of an id that the list does not hold; from now on there is one with each poll.
+
+        :param name: The id.
+        :return: None if there was none yet
+        """
+        if name not in self._by_id:
+            self._by_id[name] = {}
+            self._unlisted.unchecked.add(name)
+        return self._unlisted.last(name)
+
     def add(self, waiter: Waiter) -> None:
         """
         Let a waiter join.

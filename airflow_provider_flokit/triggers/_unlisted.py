@@ -51,6 +51,15 @@ class Unlisted:
         self._found[name] = (found, asked_at)
         return before is None or _said_of(name, before[0]) != _said_of(name, found)
 
+    def last(self, name: str) -> Snapshot | None:
+        """
+        Return the last answer to a single read.
+
+        :param name: The id.
+        """
+        found = self._found.get(name)
+        return None if found is None else found[0]
+
     def added_to(self, listed: Snapshot, ids: Iterable[str]) -> tuple[Snapshot, float]:
         """
         Add what was read singly to a list.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
 from airflow_provider_flokit.errors import FlokitError, shown
 from airflow_provider_flokit.events import Memory, happened, latest, payload
-from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 from airflow_provider_flokit.retry import backoff
 from airflow_provider_flokit.triggers._poller import Poller
 
@@ -46,17 +46,38 @@ async def answers(conn_id: str, interval: float) -> AsyncIterator[Snapshot]:
     :param conn_id: The Airflow connection.
     :param interval: Seconds between polls; the shortest one asked for on the connection counts.
     """
-    failures = 0
+    pauses = _Pauses.of(conn_id)
     while True:
         with Poller.of(conn_id).listener(interval) as listener:
             while not isinstance(news := await listener.next(_LONG), FlokitError):
                 if news is not None:
-                    failures = 0
+                    pauses.failures = 0
                     yield news
-        failures += 1
-        pause = LATER * backoff(failures, random.random())  # noqa: S311 - jitter
-        log.error("Watching FloKit (connection %r) failed: %s Trying again in %.0f s.", conn_id, news, pause)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pauses.next(conn_id, news))
+
+
+class _Pauses:
+    """When all watchers on a connection try again after a failure that ended their poll."""
+
+    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Pauses]]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._until = 0.0
+
+    @classmethod
+    def of(cls, conn_id: str) -> _Pauses:
+        return cls._all.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, cls())
+
+    def next(self, conn_id: str, error: FlokitError) -> float:
+        """Return the seconds to sleep; the first of the watchers to ask chooses for all, and logs."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._until:
+            self.failures += 1
+            pause = LATER * backoff(self.failures, random.random())  # noqa: S311 - jitter
+            self._until = now + pause
+            log.error("Watching FloKit (connection %r) failed: %s Trying again in %.0f s.", conn_id, error, pause)
+        return self._until - now
 
 
 _LONG: Final = 3600.0
@@ -139,7 +160,7 @@ class Watcher:
         """
         if not self._begun and not await self._begin():
             return []
-        now = await self._find(snapshot)
+        now = self._find(snapshot)
         if now is None:
             return []
         self._tell("")
@@ -182,13 +203,14 @@ class Watcher:
         self._begun = True
         return True
 
-    async def _find(self, snapshot: Snapshot) -> Integration | None:
+    def _find(self, snapshot: Snapshot) -> Integration | None:
         if not snapshot.covers((self.integration_id,)):
-            try:
-                snapshot = await FlokitAsyncHook(self.conn_id).read_unlisted(self.integration_id)
-            except FlokitError as error:
-                self._tell(str(error))
+            # Never awaited here: the saves of all watchers on the connection would wait for it too.
+            poller = Poller.running(self.conn_id)
+            single = None if poller is None else poller.single_read(self.integration_id)
+            if single is None:
                 return None
+            snapshot = single
         if self.integration_id in snapshot.unread:
             self._tell(str(snapshot.unread[self.integration_id].error))
         elif self.integration_id not in snapshot.integrations:

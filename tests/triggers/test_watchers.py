@@ -219,22 +219,38 @@ def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simul
 
 
 @needs_airflow_3
-def test_a_connection_that_vanishes_is_waited_for(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A single read takes the connection anew; without one the watcher goes on trying, and says why."""
+def test_single_reads_for_watchers_are_shared_and_delay_nobody(flokit: Simulator) -> None:
+    """Three watchers of an id that the list does not hold read it once per poll, and a slow read holds up no other."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    flokit.fail(Fault.wrong_shape({"integrations": []}), method="GET", path=LIST, times=None)
-    connection = flokit.connection_json()
+    flokit.fail(Fault.slow(1.0), path=f"{LIST}/int_unlisted", times=None)
 
     async def play() -> None:
-        monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
-        await polled(flokit, 3)
+        others = [asyncio.create_task(anext(watcher("int_unlisted").run())) for _ in range(3)]
+        await polled(flokit, 4)
         flokit.set_state(STRIPE, last_synced_at=TIMES[1])
-        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", connection)
+        await polled(flokit, 4)
+        for each in others:
+            each.cancel()
 
     assert [each["last_synced_at"] for each in asyncio.run(told(flokit, play, watcher()))] == [TIMES[1]]
-    assert len([r for r in caplog.records if "It goes on trying" in r.getMessage()]) == 1
+    assert sum(r.path == f"{LIST}/int_unlisted" for r in flokit.requests) <= 3
+
+
+@needs_airflow_3
+def test_watchers_back_off_from_a_wrong_key_together(flokit: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """Fifty watchers on one connection make one request and one log line of it, not fifty."""
+    flokit.fail(401, times=None)
+
+    async def main() -> None:
+        watching = [asyncio.create_task(anext(watcher(f"int_{n}").run())) for n in range(50)]
+        await asyncio.sleep(1.0)
+        for each in watching:
+            each.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+    asyncio.run(main())
+    assert len([r for r in caplog.records if "Watching FloKit" in r.getMessage()]) == 1
+    assert len(flokit.requests) <= 3
 
 
 @needs_airflow_3
