@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from airflow_provider_flokit import retry
 from airflow_provider_flokit.arguments import one_text
 from airflow_provider_flokit.errors import (
+    SHOWN_LENGTH,
     FlokitAmbiguousTypeError,
     FlokitAPIError,
     FlokitAuthenticationError,
@@ -52,6 +53,8 @@ LIST_PATH: Final = "/v1/integrations"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
 _NAME_LENGTH: Final = 256
+_SOURCE_LIMIT: Final = 64 * 1024
+_CUT_LENGTH: Final = 64  # nothing shorter is ever cut
 _ERROR_MESSAGE_LENGTH: Final = 2000
 _URL_CHARACTERS: Final = "!$%&'()*+,/:;=?@[]~"
 
@@ -326,9 +329,10 @@ class FlokitAPI:
         redact_name = self.connection.redact_name
         unread = {
             redact_name(name): Unread(
-                self._malformed(answer, doing, f"integration {shown(name)}: {problem}"), kind and redact_name(kind)
+                self._malformed(answer, doing, f"integration {shown(name)}: {bad.problem}", bad.source),
+                bad.type and redact_name(bad.type),
             )
-            for name, (problem, kind) in malformed.items()
+            for name, bad in malformed.items()
         }
         integrations = self._clean(integrations)
         snapshot = Snapshot(answer.server_time, {i.id: i for i in integrations}, unread=unread)
@@ -349,18 +353,19 @@ class FlokitAPI:
         Make the texts harmless that go on into messages, XComs and trigger rows: no secrets, and in the one free text
         no control characters (some databases refuse a NUL) and no more than 2,000 characters.
         """
-        redact, name = self.connection.redact, self.connection.redact_name
+        name = self.connection.redact_name
         # One look through all names at once: a workspace may have ten thousand.
         odd = self.connection.is_repeated_in("\0".join(f"{i.id}\0{i.type}\0{i.status}" for i in integrations))
         cleaned = integrations
         if odd:
             cleaned = [replace(i, id=name(i.id), type=name(i.type), status=name(i.status)) for i in integrations]
-        return [
-            replace(i, error_message=cut(escaped(redact(i.error_message)), _ERROR_MESSAGE_LENGTH))
-            if i.error_message
-            else i
-            for i in cleaned
-        ]
+        return [self._clean_message(i, i.error_message) if i.error_message else i for i in cleaned]
+
+    def _clean_message(self, integration: Integration, message: str) -> Integration:
+        # One character more tells that there are more.
+        redacted = self.connection.redact_start(message, _ERROR_MESSAGE_LENGTH + 1)
+        cleaned = cut(escaped(redacted), _ERROR_MESSAGE_LENGTH)
+        return integration if cleaned == message else replace(integration, error_message=cleaned)
 
     def _call(
         self, request: Send, doing: str, parse: Callable[[Any], T], retries: int, patience: float | None = None
@@ -444,13 +449,28 @@ class FlokitAPI:
         try:
             return parse(json.loads(answer.body))
         except (ValueError, RecursionError) as error:
-            malformed = isinstance(error, MalformedDataError)
-            failure = self._malformed(answer, doing, str(error) if malformed else "the body is not JSON")
+            # In no variable: tracebacks may show those.
+            failure = (
+                self._malformed(answer, doing, str(error), _Source(answer.body))
+                if isinstance(error, MalformedDataError)
+                else self._malformed(answer, doing, "the body is not JSON")
+            )
         raise failure  # outside of the handler: the context of the error would hold the body
 
-    def _malformed(self, answer: Answer, doing: str, detail: str) -> FlokitResponseError:
-        body = answer.body.decode(errors="replace")
-        if self.connection.redact(body) != body:
+    def _malformed(self, answer: Answer, doing: str, detail: str, source: _Source | None = None) -> FlokitResponseError:
+        """
+        Say what is wrong with an answer.
+
+        :param answer: The answer.
+        :param doing: What was asked for.
+        :param detail: What is wrong, maybe with words of the answer, which may be cut.
+        :param source: Where those words are from; None if there are none.
+        """
+        body = b"" if source is None else source.body
+        if len(body) > _SOURCE_LIMIT:
+            if len(detail) >= _CUT_LENGTH:  # so what it quotes may be cut
+                detail = "a value in it is too long to be shown"
+        elif self.connection.redact(text := body.decode(errors="replace")) != text:
             detail = "it repeats the API key or a proxy's password, so no more of it is shown"
         what = f"HTTP {answer.status}, but not the documented answer: {detail}"
         return FlokitResponseError(
@@ -493,7 +513,7 @@ class FlokitAPI:
         message = fields.get("message") or fields.get("error")
         if not isinstance(message, str) or not message.strip():
             return ""
-        return f": {shown(self.connection.redact(message)).rstrip('.')}"
+        return f": {shown(self.connection.redact_start(message, 4 * SHOWN_LENGTH)).rstrip('.')}"
 
     def _message(self, doing: str, what: str, todo: str) -> str:
         text = f"FloKit, {doing} (connection {self.connection.conn_id!r}): {what}. {todo}."
@@ -504,8 +524,20 @@ def _path(integration_id: str) -> str:
     return f"{LIST_PATH}/{quote(checked_id(integration_id), safe='')}"
 
 
-_Parsed = tuple[list[Integration], dict[str, tuple[str, str | None]]]
-"""The integrations, and by id what is wrong with malformed entries, and their type."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    body: bytes = field(repr=False)  # a server may have repeated the API key there
+
+
+@dataclass(frozen=True, slots=True)
+class _Malformed:
+    problem: str
+    type: str | None
+    source: _Source
+
+
+_Parsed = tuple[list[Integration], dict[str, _Malformed]]
+"""The integrations, and by id what is wrong with malformed entries."""
 
 
 def _parse_list(data: Any) -> _Parsed:
@@ -514,7 +546,7 @@ def _parse_list(data: Any) -> _Parsed:
     if not isinstance(entries, list):
         raise MalformedDataError("'integrations' is missing or not a list")
     integrations: list[Integration] = []
-    malformed: dict[str, tuple[str, str | None]] = {}
+    malformed: dict[str, _Malformed] = {}
     for entry in entries:
         try:
             integrations.append(_bounded(Integration.from_json(entry)))
@@ -522,7 +554,8 @@ def _parse_list(data: Any) -> _Parsed:
             name, kind = (entry.get("id"), entry.get("type")) if isinstance(entry, dict) else (None, None)
             if not isinstance(name, str) or not name or name in malformed:
                 raise
-            malformed[name] = (str(error), kind if isinstance(kind, str) else None)
+            source = _Source(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+            malformed[name] = _Malformed(str(error), kind if isinstance(kind, str) else None, source)
     if len({i.id for i in integrations} | malformed.keys()) != len(integrations) + len(malformed):
         raise MalformedDataError("'integrations' holds an id twice")
     return integrations, malformed
@@ -531,8 +564,8 @@ def _parse_list(data: Any) -> _Parsed:
 def _parse_list_strictly(data: Any) -> _Parsed:
     """Read a list for a caller who wants all of it."""
     integrations, malformed = _parse_list(data)
-    for name, (problem, _) in malformed.items():
-        raise MalformedDataError(f"integration {shown(name)}: {problem}")
+    for name, bad in malformed.items():
+        raise MalformedDataError(f"integration {shown(name)}: {bad.problem}")
     return integrations, malformed
 
 

@@ -25,6 +25,9 @@ PIECE: Final = 64 * 1024
 ACCEPT_ENCODING: Final = "gzip"
 """What requests ask for. Any other encoding, or several on top of each other, is refused."""
 
+_NAME_LENGTH: Final = 40
+"""Characters that the name of an encoding has at most."""
+
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -46,7 +49,9 @@ class Body:
         self._gzipped = encoding in ("gzip", "x-gzip")
         self._inflate = zlib.decompressobj(_GZIP)
         if not self._gzipped and encoding not in ("", "identity"):
-            self._problem = f"its Content-Encoding is {shown(encoding)!r}, which was not asked for"
+            # Longer ones name no encoding, and may be cut in the middle of what must not be shown.
+            named = f" is {shown(encoding)!r}, which" if len(encoding) <= _NAME_LENGTH else ""
+            self._problem = f"its Content-Encoding{named} was not asked for"
 
     def take(self, piece: bytes) -> bool:
         """

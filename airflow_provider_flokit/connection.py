@@ -115,6 +115,15 @@ class FlokitConnection:
         """
         return self._secrets.clean(text)
 
+    def redact_start(self, text: str, length: int) -> str:
+        """
+        Return the start of a text as :meth:`redact` does, at a cost that the length bounds.
+
+        :param text: What a server said, however long.
+        :param length: Characters that are of use.
+        """
+        return self._secrets.clean_start(text, length)
+
     def redact_name(self, name: str) -> str:
         """
         Return an id, type or status without the API key; a key of fewer than 8 characters stays.

@@ -38,7 +38,9 @@ class Exchange(threading.Thread):
 
     def __init__(self, work: Callable[[], Answer]) -> None:
         super().__init__(name="flokit-request", daemon=True)
-        self.socket: socket.socket | None = None
+        self._guard = threading.Lock()
+        self._socket: Any = None
+        self._given_up = False
         self._work = work
         self._answer: Future[Answer] = Future()
 
@@ -60,10 +62,43 @@ class Exchange(threading.Thread):
         try:
             return self._answer.result(timeout)
         finally:
-            if not self._answer.done() and self.socket is not None:
-                with suppress(OSError):
-                    # Not an SSLSocket's own shutdown, which is not meant to be called from another thread.
-                    socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+            with self._guard:
+                self._given_up = not self._answer.done()
+                if self._given_up and self._socket is not None:
+                    _cut(self._socket)
+
+    def uses(self, connection: Any) -> None:
+        """
+        Take note of the connection in use, before anything is sent over it.
+
+        :param connection: The socket.
+        :raises ConnectionAbortedError: if the caller has given up
+        """
+        with self._guard:
+            self._socket = connection
+            if self._given_up:
+                _cut(connection)
+                raise ConnectionAbortedError("the caller has given up")
+
+    @classmethod
+    def of_this_thread(cls, connection: Any) -> None:
+        """
+        Tell the exchange that this thread runs which connection it uses.
+
+        :param connection: The socket.
+        """
+        exchange = threading.current_thread()
+        if isinstance(exchange, cls):
+            exchange.uses(connection)
+
+
+def _cut(connection: Any) -> None:
+    # Over TLS through a proxy that speaks TLS too, urllib3 wraps the socket once more.
+    while not isinstance(connection, socket.socket) and hasattr(connection, "socket"):
+        connection = connection.socket
+    with suppress(OSError, TypeError):
+        # Not an SSLSocket's own shutdown, which is not meant to be called from another thread.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Head:
@@ -93,9 +128,7 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        exchange = threading.current_thread()
-        if isinstance(exchange, Exchange):
-            exchange.socket = sock
+        Exchange.of_this_thread(sock)
 
     def begin(self) -> None:
         """Read the head of the final answer."""
@@ -115,11 +148,26 @@ class _Response(http.client.HTTPResponse):
             raise http.client.RemoteDisconnected("the connection was closed in the headers")
 
 
-class _HTTP(HTTPConnection):
+class _Watched:
+    """A connection over which nothing is sent any more once the caller has given up."""
+
+    sock: Any
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        Exchange.of_this_thread(self.sock)
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:  # kept open since the last request
+            Exchange.of_this_thread(self.sock)
+        super().putrequest(*args, **kwargs)  # type: ignore[misc]
+
+
+class _HTTP(_Watched, HTTPConnection):
     response_class = _Response
 
 
-class _HTTPS(HTTPSConnection):
+class _HTTPS(_Watched, HTTPSConnection):
     response_class = _Response
 
 

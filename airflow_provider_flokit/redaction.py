@@ -31,7 +31,9 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-        self._plain = tuple(form for secret in known for form in _plain_forms(secret))
+        self._plain = tuple({form.lower() for secret in known for form in _plain_forms(secret)})
+        # No usual encoding takes more characters for one; a piece that was cut off is shorter.
+        self._longest = 16 * max(map(len, known), default=0)
         self._pattern = re.compile("|".join(map(_pattern, known))) if known else None
 
     def clean(self, text: str) -> str:
@@ -51,7 +53,21 @@ class Redactor:
 
         :param text: A text that may be long.
         """
-        return any(form in text for form in self._plain)
+        lower = text.lower()
+        return any(form in lower for form in self._plain)
+
+    def clean_start(self, text: str, length: int) -> str:
+        """
+        Return the start of a text without the secrets, also without a piece of one where it ends.
+
+        :param text: A text from outside, however long.
+        :param length: Characters to return at most, and to look at little more than.
+        """
+        window = length + 2 * self._longest
+        if len(text) <= window:
+            return self.clean(text)
+        cleaned = self.clean(text[:window])
+        return cleaned[: max(len(cleaned) - self._longest, 0)]
 
 
 def proxy_passwords(proxies: Iterable[str]) -> set[str]:
@@ -81,7 +97,8 @@ def _plain_forms(secret: str) -> set[str]:
 
 def _pattern(secret: str) -> str:
     data = secret.encode(errors="surrogatepass")
-    return "|".join(["".join(map(_character, secret)), f"(?i:{data.hex()})", *_base64(data)])
+    # Libraries and servers write hosts and names of encodings in lower case.
+    return "|".join([f"(?i:{''.join(map(_character, secret))})", f"(?i:{data.hex()})", *_base64(data)])
 
 
 def _character(char: str) -> str:

@@ -210,6 +210,7 @@ def proxy_for(connection: FlokitConnection) -> str | None:
     A server on this machine is never reached through a proxy of the environment.
 
     :param connection: The settings.
+    :raises FlokitConfigError: if it is one that cannot be used
     """
     proxies = connection.proxies
     if not proxies:
@@ -217,7 +218,15 @@ def proxy_for(connection: FlokitConnection) -> str | None:
         if is_loopback(host) or proxy_bypass(host):
             return None
         proxies = getproxies()
-    return chosen_proxy(connection.base_url, proxies)
+    proxy = chosen_proxy(connection.base_url, proxies)
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"  # as the environment may have it
+    if proxy and urlsplit(proxy).scheme.lower() not in ("http", "https"):
+        raise FlokitConfigError(
+            f"Airflow connection {connection.conn_id!r}: the proxy that the environment names is no http or https "
+            f"proxy. Name one in the connection's extra 'proxies', or take it out of the environment with no_proxy."
+        )
+    return proxy
 
 
 def ca_bundle(connection: FlokitConnection) -> str:

@@ -80,7 +80,7 @@ def _make(command: str, _: SimulatedFlokit, __: pytest.MonkeyPatch) -> None:
 def _ci(command: str, _: SimulatedFlokit, __: pytest.MonkeyPatch) -> None:
     """Would install another Airflow; it has the form that the script's own usage names."""
     usage = _run([REPOSITORY / ".ci" / "airflow"]).stderr
-    assert "run AIRFLOW COMMAND..." in usage
+    assert "run [--with GROUP] AIRFLOW COMMAND..." in usage
     assert re.fullmatch(r"\.ci/airflow run (2\.11|3\.[0-3]) \S.*", command)
 
 
