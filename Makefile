@@ -9,7 +9,7 @@ ARGS ?=
 help:  ## Show this help
 	@echo "airflow-provider-flokit"
 	@awk -F ':.*## ' '/^[a-zA-Z0-9%._-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "AIRFLOW=2.11 chooses the Airflow of demo, test and chaos; ARGS='-k receipt' is handed to pytest, ARGS='--only outage' to chaos."
+	@echo "AIRFLOW=2.11 chooses the Airflow of demo, test and chaos; ARGS='-k receipt --no-cov' is handed to pytest, ARGS='--only outage' to chaos."
 
 demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
 	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo

@@ -57,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                     "timeout": {
                         "label": "Timeout",
                         "description": "Seconds per request. Default: 30.",
-                        "schema": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600},
                     },
                     "retry_limit": {
                         "label": "Retry limit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
@@ -126,6 +127,7 @@ def _told(method: Any, interval: str, reasons: dict[str, str]) -> Any:
 
     from airflow_provider_flokit.errors import FlokitError
 
+    @functools.wraps(method)  # Airflow 2 knows by its name that a task's execute is called by itself
     def told(self: Any, *args: Any, **kwargs: Any) -> Any:
         setattr(self, interval, min(getattr(self, interval), POLL_INTERVAL))
         name = _name((kwargs.get("context") or args[-1])["ti"])

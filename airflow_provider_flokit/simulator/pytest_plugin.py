@@ -41,7 +41,7 @@ class SimulatedFlokit(Simulator):
         super().__init__()
         self._monkeypatch = monkeypatch
 
-    def connect(self, conn_id: str = "flokit_default", api_key: str | None = None, /, **extra: Any) -> None:
+    def connect(self, conn_id: str = "flokit_default", api_key: str | None = None, **extra: Any) -> None:
         """
         Let an Airflow connection lead to this simulator until the end of the test.
 

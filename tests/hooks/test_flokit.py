@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import socket
+import time
 import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ import pytest
 
 from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api import Answer, Snapshot
+from airflow_provider_flokit.connection import FlokitConnection
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitAPIError,
@@ -37,6 +39,7 @@ from airflow_provider_flokit.errors import (
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.models import Integration, IntegrationStatus
 from airflow_provider_flokit.simulator import Fault, Simulator, Sync
+from airflow_provider_flokit.transport import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -1086,3 +1089,36 @@ def test_field_behaviour_is_the_metadata() -> None:
     """Older Airflow gets the form's labels from the hook: the same as newer ones read in the metadata."""
     behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
     assert FlokitHook.get_ui_field_behaviour() == {name.replace("-", "_"): item for name, item in behaviour.items()}
+
+
+def test_no_request_leaves_after_its_call_has_failed(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that answers after the deadline does not let the POST go out that was given up."""
+    honest = socket.getaddrinfo
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(0.5)
+        return honest(*given, **named)
+
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", sim.connection_uri(timeout=0.2, retry_limit=0))
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(FlokitUnreachableError, match=r"timed out after 0\.2 s"):
+        FlokitHook().trigger_sync("int_1")
+    time.sleep(1.0)
+    assert sim.requests == []
+    assert sim.syncs == []
+
+
+@pytest.mark.parametrize(
+    ("proxy", "used"), [("127.0.0.1:3128", "http://127.0.0.1:3128"), ("http://proxy:3128", "http://proxy:3128")]
+)
+def test_a_proxy_of_the_environment_may_lack_its_scheme(monkeypatch: pytest.MonkeyPatch, proxy: str, used: str) -> None:
+    """Both transports are given the same whole URL."""
+    monkeypatch.setenv("https_proxy", proxy)
+    assert proxy_for(FlokitConnection.from_fields(conn_id="c", password="k", host="api.flokit.test")) == used
+
+
+def test_a_proxy_of_the_environment_that_is_none_for_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused by name, not taken for something that speaks HTTP."""
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
+    with pytest.raises(FlokitConfigError, match="proxy that the environment names"):
+        proxy_for(FlokitConnection.from_fields(conn_id="c", password="k", host="api.flokit.test"))

@@ -81,7 +81,7 @@ class Watching:
             for dag_id, syncs in self.wanted.items()
         )
 
-    def saved(self) -> bool:
+    def confirmed(self) -> bool:
         """Whether the watchers remember the last sync, so that its event is not told again."""
         seen = self.simulator.syncs[-1].finished_at
         rows = self.stage.airflow.query("SELECT value FROM asset_state_store")
@@ -150,7 +150,7 @@ def watchers(stage: Stage, row: Row) -> None:
     watching.sync("int_b", B)
     stage.until(watching.started, 60, "the DAG has started")
     # Airflow confirms an event after a moment; a kill before repeats it, as docs/assets.md says.
-    stage.until(watching.saved, 30, "the event is confirmed")
+    stage.until(watching.confirmed, 30, "the event is confirmed")
     stage.airflow.kill("triggerer")
     stage.tell("chaos_watchers: the triggerer is dead, right after an event")
     watching.sync("int_a", A, A_TWICE)
