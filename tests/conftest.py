@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,11 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost,::1",
 }
 
-# On Airflow 2 this import warns; inside a test that would be an error, and leave Airflow half imported.
-getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
+# On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported, its providers unknown.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
+    importlib.import_module("airflow.providers_manager").ProvidersManager()
 
 
 def pytest_unconfigure() -> None:
