@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -46,6 +47,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
     importlib.import_module("airflow.providers_manager").ProvidersManager()
+
+
+# The same examples in every run: a gate that closes at random is none. HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def pytest_unconfigure() -> None:

@@ -125,15 +125,15 @@ class FlokitIntegrationTrigger(BaseTrigger):
         event = {**outcome.to_event(), "receipt": self.receipt, "try_number": self.try_number}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    def _seconds_left(self) -> float:
+    def _seconds_left(self, timeout: float) -> float:
         if self.deadline is not None:
-            return self.deadline - time.time()
+            return seconds(self.deadline, "deadline", zero=True) - time.time()
         # Started by the scheduler, not by a worker: the triggerer says when Airflow will end the deferral, which holds
         # through restarts.
         ends: datetime | None = getattr(self, "timeout_after", None)
         if ends is None:
-            return self.timeout
-        return min(self.timeout, as_utc(ends).timestamp() - BACKSTOP - time.time())
+            return timeout
+        return min(timeout, as_utc(ends).timestamp() - BACKSTOP - time.time())
 
     async def _wait(self) -> Outcome:
         await Turns.here().wait()
@@ -150,9 +150,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         )
         interval = seconds(self.poll_interval, "poll_interval", zero=True)
         timeout = seconds(self.timeout, "timeout", zero=True)
-        if self.deadline is not None:
-            seconds(self.deadline, "deadline", zero=True)
-        left = self._seconds_left()
+        left = self._seconds_left(timeout)
         end = time.monotonic() + left
         watch = Watch(wait, cast("Logger", self.log), elapsed=timeout - left)
         recheck = float("inf")
