@@ -2,6 +2,8 @@
 
 AIRFLOW ?= 3.3
 ARGS ?=
+# Two at a time, each test file as a whole: most tests wait, and a file shares what is costly to set up.
+PYTEST = pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-matrix test-lowest ui-test chaos bench lint docs dist clean
@@ -15,16 +17,16 @@ demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set
 	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo
 
 test: lint  ## Lint, type-check and test with coverage, on the newest Airflow
-	@.ci/airflow run $(AIRFLOW) pytest --cov $(ARGS)
+	@.ci/airflow run $(AIRFLOW) $(PYTEST) --cov $(ARGS)
 
 test-matrix:  ## Test on every supported Airflow, over the Pythons of this machine
-	@.ci/airflow matrix $(ARGS)
+	@.ci/airflow matrix $(PYTEST) $(ARGS)
 
 test-lowest:  ## Test on the lowest versions that pyproject.toml allows, without whole Airflows
-	@.ci/airflow run lowest pytest -m 'not system' $(ARGS)
+	@.ci/airflow run lowest $(PYTEST) -m 'not system' $(ARGS)
 
 test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
-	@.ci/airflow run $* pytest $(ARGS)
+	@.ci/airflow run $* $(PYTEST) $(ARGS)
 
 ui-test:  ## Fill in Airflow's connection form in a headless Chromium, on the newest Airflow and on 2.11
 	@.ci/airflow run --with ui 3.3 pytest tests/ui $(ARGS)

@@ -7,7 +7,9 @@ file before any test. Nothing of the developer's own Airflow (settings, connecti
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import shutil
 import subprocess
@@ -43,7 +45,8 @@ os.environ |= {
 }
 
 # On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported, its providers unknown.
-with warnings.catch_warnings():
+# Airflow 3 tells on stdout which settings it reads; pytest's summary has to be the last that is printed.
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
     importlib.import_module("airflow.providers_manager").ProvidersManager()

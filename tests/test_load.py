@@ -1,8 +1,8 @@
 """
 Many tasks at once against a rate limit: 60 requests a minute, for 1,000 waits and 50 operators.
 
-A minute passes in two seconds here: the limit's window, the intervals and the pauses are shortened alike. Only
-``Retry-After`` is not, as HTTP has none below a second; that is half a minute here.
+A minute passes in five seconds here: the limit's window, the intervals and the pauses are shortened alike. Only
+``Retry-After`` is not, as HTTP has none below a second; that is a fifth of a minute here.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.triggers.test_flokit import fire
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
-MINUTE = 2.0
+MINUTE = 5.0
 LIMIT = 60
 WAITS = 1000
 OPERATORS = 50
 
 
 @pytest.fixture(autouse=True)
-def _two_second_minutes(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def _five_second_minutes(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BACKOFF_BASE", "BACKOFF_CAP", "SPREAD_CAP"):
         monkeypatch.setattr(retry, name, getattr(retry, name) * MINUTE / 60)
     # Airflow 2 imports much with the first connection: not in fifty threads at once, which its workers never are.
