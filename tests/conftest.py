@@ -7,9 +7,7 @@ file before any test. Nothing of the developer's own Airflow (settings, connecti
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import os
 import shutil
 import subprocess
@@ -44,17 +42,24 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost,::1",
 }
 
-# On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported, its providers unknown.
-# Airflow 3 tells on stdout which settings it reads; pytest's summary has to be the last that is printed.
-with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    warnings.simplefilter("ignore")
-    getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
-    importlib.import_module("airflow.providers_manager").ProvidersManager()
-
-
 # The same examples in every run: a gate that closes at random is none. HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Load Airflow before any test does.
+
+    On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported, its providers unknown.
+    What Airflow prints is dropped, as the process that hands out the tests to others would show it after the summary.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(importlib.import_module("airflow.providers.common.compat.sdk"), "DAG")  # noqa: B009
+        importlib.import_module("airflow.providers_manager").ProvidersManager()
+    sys.stdout.flush()
+    config.pluginmanager.getplugin("capturemanager").read_global_capture()
 
 
 def pytest_unconfigure() -> None:

@@ -38,6 +38,8 @@ from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
+# So are those of a DAG with a cron schedule.
+DAG("cron", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC))
 done = []
 
 def watch(event, arguments):

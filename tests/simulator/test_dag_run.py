@@ -48,7 +48,7 @@ def gate(**settings: Any) -> DAG:
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_failing_sync_holds_the_load_back(flokit: SimulatedFlokit, *, deferrable: bool) -> None:
     """The states and FloKit's own words are told, after the retries, without waiting for them or for polls."""
-    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.2, duration=0.2, error="bad secret"))
+    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.2, duration=1, error="bad secret"))
     run = flokit.run(gate(deferrable=deferrable))
     assert (run.state, run.states) == ("failed", {"sync": "failed", "load": "upstream_failed"})
     assert "is in error: bad secret" in run.reasons["sync"]
