@@ -109,11 +109,12 @@ def test_test_files_pass(tmp_path: Path) -> None:
     (conftest,) = blocks("conftest")
     (tmp_path / "warehouse.py").write_text(gate().code)
     (tmp_path / "conftest.py").write_text(conftest.code)
+    ours_are_errors = "filterwarnings=error:::(airflow_provider_flokit|warehouse|test_)"
     files = blocks("pytest")
     for number, block in enumerate(files):
         (tmp_path / f"test_{number}.py").write_text(block.code)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:anyio"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-o", ours_are_errors],
         cwd=tmp_path,
         capture_output=True,
         text=True,
