@@ -48,7 +48,7 @@ if AIRFLOW_V_3_0_PLUS:
     ):
 
         @task
-        def load_warehouse(triggering_asset_events: Any) -> int:
+        def load_warehouse(triggering_asset_events: Any = None) -> int:
             """Load all sources in one transaction; run again for the same events, it changes nothing."""
             told = [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
             rows = [(each["integration_id"], each["last_synced_at"], each["integration"]["type"]) for each in told]

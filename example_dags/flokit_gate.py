@@ -48,7 +48,7 @@ with DAG(
     )
 
     @task
-    def load_warehouse(integration: dict[str, Any]) -> int:
+    def load_warehouse(integration: Any) -> int:
         """Load what the sync brought in; run again for the same sync, it writes the same rows again."""
         # Imported when the task runs, so that reading the DAG file stays quick.
         from airflow_provider_flokit.hooks.flokit import FlokitHook

@@ -47,7 +47,7 @@ with DAG(
     ).expand(integration_id=["int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"])
 
     @task
-    def load_warehouse(integrations: list[dict[str, Any]]) -> int:
+    def load_warehouse(integrations: Any) -> int:
         """Load what the syncs brought in; run again for the same syncs, it changes nothing."""
         rows = [(each["id"], each["last_synced_at"], each["type"]) for each in integrations]
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:

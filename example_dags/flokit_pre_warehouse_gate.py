@@ -46,7 +46,7 @@ with DAG(
     )
 
     @task
-    def load_warehouse(integrations: list[dict[str, Any]]) -> int:
+    def load_warehouse(integrations: Any) -> int:
         """Load all sources in one transaction; run again for the same syncs, it changes nothing."""
         rows = [(each["id"], each["last_synced_at"], each["type"]) for each in integrations]
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:

@@ -58,7 +58,7 @@ with DAG(
             )
 
     @task
-    def load_warehouse(integration: dict[str, Any]) -> int:
+    def load_warehouse(integration: Any) -> int:
         """Load what the sync brought in; run again for the same sync, it changes nothing."""
         row = (integration["id"], integration["last_synced_at"], integration["type"])
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:

@@ -57,7 +57,7 @@ if AIRFLOW_V_3_0_PLUS:
     ):
 
         @task
-        def load_warehouse(triggering_asset_events: Any) -> int:
+        def load_warehouse(triggering_asset_events: Any = None) -> int:
             """Load what has synced since the last run; run again for the same events, it changes nothing."""
             told = [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
             rows = [(each["integration_id"], each["last_synced_at"], each["integration"]["type"]) for each in told]

@@ -15,9 +15,15 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.deprecations import ours_fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -65,6 +71,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """Remove the run's Airflow home."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_ours_is_deprecated() -> Iterator[None]:
+    """Fail a test in which something of ours is told to be deprecated, also where Airflow's own warnings may pass."""
+    with ours_fail():
+        yield
 
 
 @pytest.fixture(scope="session")

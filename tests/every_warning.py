@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-OURS = ("airflow_provider_flokit", "airflow-provider-flokit")
+from tests.deprecations import is_ours
 
 
 class Log(logging.Handler):
@@ -24,8 +24,7 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report a record."""
-        text = record.getMessage()
-        if any(name in text for name in OURS):
+        if is_ours(record.pathname, text := record.getMessage()):
             report(record.levelname, text, record.pathname)
 
 
@@ -39,8 +38,7 @@ def main() -> None:
     dags = sys.argv[1]
 
     def show(message: Any, category: type[Warning], filename: str, *_: Any) -> None:
-        places = (*OURS, dags)
-        if any(place in filename or place in str(message) for place in places):
+        if is_ours(filename, message) or dags in filename or dags in str(message):
             report(category.__name__, message, filename)
 
     warnings.showwarning = show

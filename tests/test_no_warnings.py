@@ -5,8 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_flokit.hooks.flokit import FlokitHook
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from tests.deprecations import ours_fail
+
+if TYPE_CHECKING:
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -29,6 +41,32 @@ def warned(dags: Path) -> list[dict[str, Any]]:
 def test_nothing_is_warned_of() -> None:
     """Every module, the provider's discovery and every example DAG: no warning that comes from here, or names it."""
     assert warned(REPOSITORY / "example_dags") == []
+
+
+@pytest.mark.usefixtures("airflow_db")
+@pytest.mark.filterwarnings("default")
+def test_a_deprecation_in_a_run_would_be_told(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests let Airflow's warnings pass, one about our call fails them, though it is made while a task runs."""
+
+    def deprecated(*_: Any) -> tuple[str, None]:
+        warnings.warn("call it otherwise", DeprecationWarning, stacklevel=2)
+        return "sync_1", None
+
+    flokit.add_integration("int_01hx4j7stripe")
+    monkeypatch.setattr(FlokitHook, "start_sync", deprecated)
+    with DAG("warned", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        FlokitTriggerSyncOperator(task_id="sync", integration_id="int_01hx4j7stripe")
+    with pytest.raises(AssertionError, match=r"call it otherwise.*operators/flokit\.py"), ours_fail():
+        assert flokit.run(dag).state == "success"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_deprecation_in_a_code_block_would_be_told() -> None:
+    """The docs' code is ours, Airflow's is not: what it warns of itself is handed on."""
+    with pytest.raises(AssertionError, match=r"gone soon.*docs/recipes\.md:36"), ours_fail():
+        warnings.warn_explicit("gone soon", FutureWarning, "docs/recipes.md:36", 9)
+    with pytest.warns(FutureWarning, match="gone soon"), ours_fail():
+        warnings.warn_explicit("gone soon", FutureWarning, "airflow/models/dag.py", 9)
 
 
 def test_a_deprecated_import_would_be_told(tmp_path: Path) -> None:

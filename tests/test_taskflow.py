@@ -60,6 +60,30 @@ def test_outputs_go_to_tasks_and_sensors(both: SimulatedFlokit, seen: dict[str, 
     assert seen["state"]["id"] == STRIPE
 
 
+def test_every_templated_value_may_come_from_a_task(both: SimulatedFlokit) -> None:
+    """Ids, types, a time and the connection that other tasks return are read before the task runs."""
+    both.connect("other")
+    with dag_of("values") as dag:
+
+        @task(multiple_outputs=True)
+        def config() -> dict[str, str]:
+            return {"id": STRIPE, "type": "adjust", "since": "2020-01-01T00:00:00Z", "conn_id": "other"}
+
+        given = config()
+        FlokitTriggerSyncOperator(
+            task_id="sync", integration_type=given["type"], flokit_conn_id=given["conn_id"], wait_for_completion=True
+        ) >> FlokitIntegrationSensor(
+            task_id="ready",
+            integration_id=[given["id"], ADJUST],
+            synced_after=given["since"],
+            flokit_conn_id=given["conn_id"],
+        )
+        FlokitIntegrationSensor(task_id="of_type", integration_type=given["type"])
+    assert dag.task_dict["of_type"].upstream_task_ids == {"config"}
+    assert both.run(dag).state == "success"
+    assert [sync.integration_id for sync in both.syncs] == [ADJUST]
+
+
 def test_expand_over_a_tasks_result(both: SimulatedFlokit, seen: dict[str, Any]) -> None:
     """One sync per integration that a ``@task`` lists; the next tasks get all outputs in order."""
     with dag_of("expand") as dag:

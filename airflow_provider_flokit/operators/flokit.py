@@ -22,11 +22,13 @@ from airflow_provider_flokit.literals import check_age, check_connection_id, che
 from airflow_provider_flokit.operators._openlineage import TellsOpenLineage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from logging import Logger
     from typing import NoReturn
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.sdk.definitions._internal.expandinput import OperatorExpandArgument, OperatorExpandKwargsArgument
+    from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
@@ -34,6 +36,16 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.outcome import Outcome
     from airflow_provider_flokit.receipt_store import ReceiptStore
     from airflow_provider_flokit.watch import Watch
+
+    # Airflow declares that outputs are of a base class without keys: output["receipt"] would be an error of the user's.
+    class _Mapped(MappedOperator):
+        @property
+        def output(self) -> PlainXComArg: ...
+
+    class _Partial(OperatorPartial):
+        def expand(self, **mapped_kwargs: OperatorExpandArgument) -> _Mapped: ...
+        def expand_kwargs(self, kwargs: OperatorExpandKwargsArgument, *, strict: bool = True) -> _Mapped: ...
+
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
@@ -78,16 +90,17 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     ui_fgcolor = "#102a1e"
 
     if TYPE_CHECKING:
-        # Airflow declares its base class, which has no keys: output["receipt"] would be an error of the user's.
+        partial: Callable[..., _Partial]
+
         @property
         def output(self) -> PlainXComArg: ...  # noqa: D102 - Airflow's
 
     def __init__(
         self,
         *,
-        integration_id: str | None = None,
-        integration_type: str | None = None,
-        flokit_conn_id: str = "flokit_default",
+        integration_id: str | XComArg | None = None,
+        integration_type: str | XComArg | None = None,
+        flokit_conn_id: str | XComArg = "flokit_default",
         wait_for_completion: bool = False,
         deferrable: bool = _DEFERRABLE,
         poll_interval: float = 30.0,
@@ -97,9 +110,10 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.integration_id = integration_id
-        self.integration_type = integration_type
-        self.flokit_conn_id = flokit_conn_id
+        # Of the types that they have once Airflow has rendered them.
+        self.integration_id = cast("str | None", integration_id)
+        self.integration_type = cast("str | None", integration_type)
+        self.flokit_conn_id = cast("str", flokit_conn_id)
         self.wait_for_completion = flag(wait_for_completion, "wait_for_completion")
         self.deferrable = flag(deferrable, "deferrable")
         self.poll_interval = seconds(poll_interval, "poll_interval")

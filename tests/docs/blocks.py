@@ -61,6 +61,13 @@ def blocks(*kinds: str) -> list[Block]:
     return [block for path in documents() for block in _blocks(path) if not kinds or block.kind in kinds]
 
 
+def gate() -> Block:
+    """Return the README's DAG, which the docs' test files import from warehouse.py."""
+    (found,) = [block for block in blocks("run") if 'DAG("warehouse"' in block.code]
+    assert found.name.startswith("README")
+    return found
+
+
 def _blocks(path: Path) -> Iterator[Block]:
     text = path.read_text()
     for found in _FENCE.finditer(text):

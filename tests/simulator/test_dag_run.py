@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
 
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
@@ -89,6 +90,22 @@ def test_params_come_from_the_configuration(flokit: SimulatedFlokit) -> None:
         FlokitTriggerSyncOperator(task_id="sync", integration_id="{{ params.integration }}")
     assert flokit.run(dag, {"integration": ADJUST}).states == {"sync": "success"}
     assert [sync.integration_id for sync in flokit.syncs] == [ADJUST]
+
+
+def test_tasks_that_must_not_be_nested_run(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a call of ``execute`` by other code is forbidden, Airflow takes those of ``flokit.run`` for its own."""
+    # Airflow looks the other way in its test mode, which these tests run in.
+    monkeypatch.setattr(importlib.import_module(BaseOperator.__module__).ExecutorSafeguard, "test_mode", False)
+    flokit.add_integration(STRIPE)
+    with DAG(
+        "strict",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        default_args={"allow_nested_operators": False, "integration_id": STRIPE},
+    ) as dag:
+        sync = FlokitTriggerSyncOperator(task_id="sync", wait_for_completion=True, deferrable=True)
+        sync >> FlokitIntegrationSensor(task_id="ready")
+    assert flokit.run(dag).states == {"sync": "success", "ready": "success"}
 
 
 def test_the_dag_is_as_it_was_afterwards(flokit: SimulatedFlokit) -> None:

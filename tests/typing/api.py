@@ -7,17 +7,32 @@ that is not needed.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from airflow.providers.common.compat.sdk import DAG, chain, task
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    Asset,
+    BaseOperator,
+    PokeReturnValue,
+    TaskGroup,
+    chain,
+    task,
+    task_group,
+    teardown,
+)
+from airflow.sdk import AssetWatcher
+from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_flokit.assets.flokit import flokit_asset
 from airflow_provider_flokit.errors import FlokitError, FlokitSyncFailedError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncReceipt, SyncStats
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Simulator, Sync, SyncRun
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -73,28 +88,125 @@ def operator(context: Context) -> None:
     FlokitTriggerSyncOperator("int_01hx4j7stripe")  # type: ignore[call-arg]
 
 
-def dags() -> None:
-    with DAG("warehouse", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+def outputs() -> None:
+    with DAG("outputs", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
         sync = FlokitTriggerSyncOperator(task_id="sync", integration_id="int_01hx4j7stripe")
         synced = FlokitIntegrationSensor(
             task_id="synced", receipt=sync.output["receipt"], mode="reschedule", timeout=60
         )
-        both = FlokitIntegrationSensor(
-            task_id="both",
-            integration_id=["int_01hx4j7stripe", "int_01hx4j7adjust"],
-            synced_after=datetime(2026, 1, 1, tzinfo=UTC),
-        )
-        mapped = FlokitTriggerSyncOperator.partial(task_id="mapped").expand(integration_id=["int_01hx4j7stripe"])
-        FlokitIntegrationSensor.partial(task_id="each").expand_kwargs([{"integration_type": "stripe"}])
+
+        # Airflow declares that a task is called with what its function is called with, and it is called with outputs:
+        # so the README leaves the parameter open.
+        @task
+        def load(integration) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
 
         @task
-        def load(states: Any) -> int:
-            return len(states)
+        def load_state(state: dict[str, Any]) -> None: ...
 
-        chain(sync, synced, both, load(both.output))
-        # Airflow's own types know no keys of a mapped task's output.
-        load(mapped.output["integration"])  # type: ignore[index]
-        FlokitIntegrationSensor(task_id="wrong", integration_id=7)  # type: ignore[arg-type]
+        load(sync.output["integration"])
+        load(synced.output)
+        load_state(sync.output["integration"])  # type: ignore[arg-type]
+
+
+def values_of_other_tasks() -> None:
+    @task
+    def kind() -> str:
+        return "stripe"
+
+    @task.sensor(poke_interval=60)
+    def configured() -> PokeReturnValue:
+        return PokeReturnValue(is_done=True, xcom_value="int_01hx4j7stripe")
+
+    with DAG("values", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        source = BaseOperator(task_id="source")
+        sync = FlokitTriggerSyncOperator(
+            task_id="sync", integration_id=configured(), flokit_conn_id=source.output, wait_for_completion=True
+        )
+        chain(sync, FlokitTriggerSyncOperator(task_id="by_type", integration_type=kind()))
+        FlokitIntegrationSensor(
+            task_id="synced",
+            integration_id=["int_01hx4j7stripe", source.output],
+            synced_after=source.output,
+            flokit_conn_id=source.output,
+        )
+        FlokitIntegrationSensor(task_id="synced_type", integration_type=source.output, synced_after="{{ ds }}")
+        # When the task runs, it is what Airflow has resolved.
+        assert_type(sync.integration_id, str | None)
+        assert_type(sync.flokit_conn_id, str)
+
+
+def mapped() -> None:
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        ids = FlokitTriggerSyncOperator(task_id="ids", integration_id="int_01hx4j7stripe").output
+        syncs = FlokitTriggerSyncOperator.partial(task_id="sync", retries=1).expand(integration_id=ids)
+        FlokitIntegrationSensor(task_id="synced", receipt=syncs.output["receipt"])
+        each = FlokitTriggerSyncOperator.partial(task_id="each").expand_kwargs([{"integration_type": "stripe"}])
+        FlokitIntegrationSensor.partial(task_id="ready").expand(integration_id=["int_01hx4j7stripe", each.output])
+        FlokitIntegrationSensor.partial(task_id="listed").expand_kwargs([{"integration_type": ["stripe", "adjust"]}])
+        FlokitTriggerSyncOperator.partial(task_id="wrong").expand(integration_id=7)  # type: ignore[arg-type]
+
+
+def groups() -> None:
+    @task_group
+    def source(integration_id: str) -> None:
+        sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=integration_id)
+        FlokitIntegrationSensor(task_id="synced", receipt=sync.output["receipt"])
+
+    with DAG("groups", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        source("int_01hx4j7stripe")
+        source.expand(integration_id=["int_01hx4j7stripe"])
+        with TaskGroup("more") as more:
+            ready = FlokitIntegrationSensor(task_id="ready", integration_type="stripe", task_group=more)
+        more >> ready
+
+
+def setup_and_teardown() -> None:
+    @task
+    def load() -> None: ...
+
+    @teardown
+    def clean() -> None: ...
+
+    with DAG("guarded", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        fresh = FlokitTriggerSyncOperator(task_id="fresh", integration_id="int_01hx4j7stripe")
+        # Airflow's: not typed.
+        fresh.as_setup() >> load() >> clean().as_teardown(setups=fresh)  # type: ignore[no-untyped-call]
+        after = FlokitTriggerSyncOperator(task_id="after", integration_id="int_01hx4j7stripe")
+        with after.as_teardown(setups=fresh):
+            FlokitIntegrationSensor(task_id="guarded", receipt=after.output["receipt"])
+
+
+def sensor() -> None:
+    FlokitIntegrationSensor(
+        task_id="both",
+        integration_id=["int_01hx4j7stripe", "int_01hx4j7adjust"],
+        synced_after=datetime(2026, 1, 1, tzinfo=UTC),
+        deferrable=True,
+        default_args={"retries": 1},
+    )
+    FlokitIntegrationSensor(task_id="wrong", integration_id=7)  # type: ignore[arg-type]
+    FlokitIntegrationSensor(task_id="wrong", integration_id="int_01hx4j7stripe", synced_after=7)  # type: ignore[arg-type]
+
+
+def assets() -> None:
+    asset = flokit_asset("int_01hx4j7stripe", flokit_conn_id="other", name="stripe", extra={"team": "data"})
+    assert_type(asset, Asset)
+    watched = flokit_asset(
+        "int_01hx4j7stripe",
+        watchers=[AssetWatcher(name="stripe", trigger=FlokitSyncedTrigger(integration_id="int_01hx4j7stripe"))],
+    )
+    with DAG("consumer", schedule=[watched], start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        FlokitTriggerSyncOperator(task_id="sync", integration_id="int_01hx4j7stripe", outlets=[asset])
+    flokit_asset(["int_01hx4j7stripe"])  # type: ignore[arg-type]
+
+
+def triggers() -> None:
+    FlokitSyncedTrigger(integration_id="int_01hx4j7stripe", flokit_conn_id="other", poll_interval=10, on="any")
+    waiting = FlokitIntegrationTrigger(integration_id=["int_01hx4j7stripe"], timeout=60)
+    assert_type(waiting.serialize(), tuple[str, dict[str, Any]])
+    assert_type(waiting.run(), AsyncIterator[TriggerEvent])
+    FlokitSyncedTrigger()  # type: ignore[call-arg]
+    FlokitIntegrationTrigger(integration_id=7)  # type: ignore[arg-type]
 
 
 def failures() -> None:
