@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_provider_flokit import get_provider_info
-from airflow_provider_flokit.api import FlokitAPI, LastList, Pause, Reload, Send, Snapshot
+from airflow_provider_flokit.api import FlokitAPI, LastList
 from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
 from airflow_provider_flokit.identifiers import connection_id
 from airflow_provider_flokit.lineage import collect
 from airflow_provider_flokit.models import IntegrationStatus
 from airflow_provider_flokit.redaction import proxy_passwords
+from airflow_provider_flokit.snapshot import Snapshot
+from airflow_provider_flokit.steps import Pause, Reload, Send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_flokit.api import Call
     from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.steps import Call
     from airflow_provider_flokit.transport import AiohttpTransport, RequestsTransport
 
 T = TypeVar("T")

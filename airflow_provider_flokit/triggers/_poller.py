@@ -31,7 +31,7 @@ from airflow_provider_flokit.triggers._waiter import Waiter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_flokit.api import Snapshot
+    from airflow_provider_flokit.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
