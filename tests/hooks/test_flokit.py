@@ -962,7 +962,7 @@ def test_test_connection_survives_anything(hook: Hook, monkeypatch: pytest.Monke
     def broken(_: object) -> None:
         raise RuntimeError("line\nbreak")
 
-    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit._summary", broken)
+    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit.success_message", broken)
     assert hook("test_connection") == (False, "RuntimeError: line break")
 
 
