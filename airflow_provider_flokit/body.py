@@ -10,8 +10,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_flokit.api import Answer
 from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.steps import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_flokit.api import Answer
+    from airflow_provider_flokit.steps import Answer
 
 
 class Exchange(threading.Thread):

@@ -19,10 +19,10 @@ from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_flokit import __version__
 from airflow_provider_flokit.addresses import chosen_proxy, is_loopback
-from airflow_provider_flokit.api import Send, TransportError
 from airflow_provider_flokit.body import ACCEPT_ENCODING, PIECE, Body
 from airflow_provider_flokit.errors import FlokitConfigError, shown
 from airflow_provider_flokit.library_logs import redacted
+from airflow_provider_flokit.steps import Send, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import aiohttp
     import requests
 
-    from airflow_provider_flokit.api import Answer
     from airflow_provider_flokit.connection import FlokitConnection
+    from airflow_provider_flokit.steps import Answer
 
 _KEEPALIVE: Final = 300.0
 """Seconds that an idle connection is kept for the next poll."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from logging import Logger
 
-    from airflow_provider_flokit.api import Snapshot
     from airflow_provider_flokit.hooks.flokit import FlokitHook
+    from airflow_provider_flokit.snapshot import Snapshot
     from airflow_provider_flokit.wait import Wait
 
 GRACE: Final = 30.0

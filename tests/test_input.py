@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_flokit import retry
-from airflow_provider_flokit.api import Answer
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitConfigError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.models import SyncReceipt
@@ -29,6 +28,7 @@ from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Simulator
+from airflow_provider_flokit.steps import Answer
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from tests.modes import TaskInstance
 

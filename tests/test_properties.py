@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_flokit.api import Snapshot
 from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncReceipt
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.outcome import Ending, Outcome
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import ManualClock, Simulator, Sync
+from airflow_provider_flokit.snapshot import Snapshot
 from airflow_provider_flokit.wait import Wait
 from airflow_provider_flokit.watch import Watch
 from tests.modes import RESCHEDULE, WORKER, TaskInstance, run

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import airflow.providers.common.compat.sdk as airflow_sdk
 import pytest
 
-from airflow_provider_flokit.api import Snapshot, Unread
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitAPIError,
@@ -30,6 +29,7 @@ from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncR
 from airflow_provider_flokit.outcome import Ending, Outcome
 from airflow_provider_flokit.simulator import Fault, Simulator
 from airflow_provider_flokit.simulator.pytest_plugin import flokit
+from airflow_provider_flokit.snapshot import Snapshot, Unread
 from airflow_provider_flokit.wait import Wait
 from airflow_provider_flokit.watch import Watch
 

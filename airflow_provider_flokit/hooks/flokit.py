@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
-from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_flokit import get_provider_info
-from airflow_provider_flokit.api import FlokitAPI, LastList, Pause, Reload, Send, Snapshot
+from airflow_provider_flokit.api import FlokitAPI, LastList
 from airflow_provider_flokit.connection import CONN_TYPE, DEFAULT_CONN_ID, FlokitConnection
-from airflow_provider_flokit.errors import FlokitConfigError, FlokitError, shown
+from airflow_provider_flokit.errors import FlokitConfigError
+from airflow_provider_flokit.hooks._settings import checked, mask, undefined
+from airflow_provider_flokit.hooks._test_button import failure_message, success_message
 from airflow_provider_flokit.identifiers import connection_id
 from airflow_provider_flokit.lineage import collect
-from airflow_provider_flokit.models import IntegrationStatus
-from airflow_provider_flokit.redaction import proxy_passwords
+from airflow_provider_flokit.snapshot import Snapshot
+from airflow_provider_flokit.steps import Pause, Reload, Send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
     from datetime import datetime
     from types import TracebackType
 
-    from airflow.providers.common.compat.sdk import Connection
-
-    from airflow_provider_flokit.api import Call
     from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.steps import Call
     from airflow_provider_flokit.transport import AiohttpTransport, RequestsTransport
 
 T = TypeVar("T")
-
-_MADE_UP_LENGTH: Final = 8
 
 
 class FlokitHook(BaseHook):
@@ -121,9 +116,9 @@ class FlokitHook(BaseHook):
             to do about it)``
         """
         try:
-            return True, _summary(self.observe(()).integrations.values())
+            return True, success_message(self.observe(()).integrations.values())
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
-            return False, _test_failure(error, self.flokit_conn_id)
+            return False, failure_message(error, self.flokit_conn_id)
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> tuple[str, datetime]:
         """
@@ -217,7 +212,7 @@ class FlokitHook(BaseHook):
             found = self._looked_up()
             if isinstance(found, FlokitConfigError):
                 raise found
-            _mask(found)
+            mask(found)
             self._connection = found
         return self._connection
 
@@ -225,10 +220,10 @@ class FlokitHook(BaseHook):
         try:
             conn = self.get_connection(self.flokit_conn_id)
         except AirflowNotFoundException:
-            return _undefined(self.flokit_conn_id)
+            return undefined(self.flokit_conn_id)
         with suppress(Exception):
             conn.extra_dejson  # noqa: B018 - registers what is secret in it for masking
-        return _checked(self.flokit_conn_id, conn)
+        return checked(self.flokit_conn_id, conn)
 
     def _close(self) -> None:
         transport, self._transport = self._transport, None
@@ -312,9 +307,9 @@ class FlokitAsyncHook(BaseHook):
     async def test_connection(self) -> tuple[bool, str]:
         """List the integrations once, see :meth:`FlokitHook.test_connection`."""
         try:
-            return True, _summary((await self.observe(())).integrations.values())
+            return True, success_message((await self.observe(())).integrations.values())
         except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
-            return False, _test_failure(error, self.flokit_conn_id)
+            return False, failure_message(error, self.flokit_conn_id)
 
     async def observe(self, ids: Collection[str], *, retries: int = 0, patience: float | None = None) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
@@ -382,7 +377,7 @@ class FlokitAsyncHook(BaseHook):
             if isinstance(found, FlokitConfigError):
                 raise found
             if found.proxies:
-                await asyncio.to_thread(_mask, found)
+                await asyncio.to_thread(mask, found)
             self._connection = found
         return self._connection
 
@@ -392,10 +387,10 @@ class FlokitAsyncHook(BaseHook):
         try:
             conn = await get_async_connection(self.flokit_conn_id, hook=self)
         except AirflowNotFoundException:
-            return _undefined(self.flokit_conn_id)
+            return undefined(self.flokit_conn_id)
         with suppress(Exception):
             await get_async_extra_dejson(conn)  # registers what is secret in it for masking
-        return _checked(self.flokit_conn_id, conn)
+        return checked(self.flokit_conn_id, conn)
 
     async def _close(self) -> None:
         transport, self._transport = self._transport, None
@@ -406,62 +401,3 @@ class FlokitAsyncHook(BaseHook):
 def _form() -> dict[str, Any]:
     form: dict[str, Any] = get_provider_info()["connection-types"][0]
     return form
-
-
-def _undefined(conn_id: str) -> FlokitConfigError:
-    return FlokitConfigError(
-        f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
-        f"password, or name another one with flokit_conn_id.",
-        undefined=True,
-    )
-
-
-def _checked(conn_id: str, conn: Connection) -> FlokitConnection | FlokitConfigError:
-    """Return the settings, or what is wrong; raised here, its traceback would lead to the connection's fields."""
-    extra: Any = conn.extra
-    if isinstance(extra, str):
-        try:
-            extra = json.loads(extra) if extra.strip() else None
-        except (ValueError, RecursionError):
-            extra = ...
-    if extra is not None and not isinstance(extra, dict):
-        return FlokitConfigError(f"Airflow connection {conn_id!r}: extra is not a JSON object")
-    try:
-        return FlokitConnection.from_fields(
-            conn_id=conn_id, password=conn.password, host=conn.host, schema=conn.schema, port=conn.port, extra=extra
-        )
-    except FlokitConfigError as error:
-        return error.with_traceback(None)
-
-
-def _mask(connection: FlokitConnection) -> None:
-    """Have Airflow mask the proxies' passwords in all logs, as it does with the API key."""
-    for password in proxy_passwords(connection.proxies.values()):
-        mask_secret(password)
-
-
-def _summary(integrations: Iterable[Integration]) -> str:
-    order = {str(status): place for place, status in enumerate(IntegrationStatus)}
-    counts = Counter(shown(i.status) for i in integrations)
-    total = sum(counts.values())
-    parts = [f"{counts[status]} {status}" for status in sorted(counts, key=lambda s: (order.get(s, len(order)), s))]
-    detail = f" ({', '.join(parts)})" if parts else ""
-    return f"Connected: {total} integration{'' if total == 1 else 's'}{detail}"
-
-
-def _test_failure(error: Exception, conn_id: str) -> str:
-    if not isinstance(error, FlokitError):
-        return f"{type(error).__name__}: {shown(error)}"
-    message, named = str(error), f"connection {conn_id!r}"
-    if not _is_made_up(conn_id):
-        return message
-    return (
-        message.replace(f" ({named})", "")
-        .replace(f"Airflow {named}", "This connection")
-        .replace(named, "this connection")
-    )
-
-
-def _is_made_up(conn_id: str) -> bool:
-    """Tell whether Airflow made the id up: it tests what a form holds as a random variable of the environment."""
-    return len(conn_id) == _MADE_UP_LENGTH and conn_id.isalnum() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ

@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import logging
 import random
-from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakKeyDictionary
 
@@ -27,11 +26,12 @@ from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 from airflow_provider_flokit.triggers._turns import AT_ONCE
 from airflow_provider_flokit.triggers._unlisted import Unlisted
 from airflow_provider_flokit.triggers._waiter import Waiter
+from airflow_provider_flokit.triggers._waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_flokit.api import Snapshot
+    from airflow_provider_flokit.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,8 @@ class Poller:
         self.trouble: FlokitAPIError | None = None
         self.undefined: FlokitConfigError | None = None
         self._loop = asyncio.get_running_loop()
-        self._by_id: dict[str, dict[Waiter, None]] = {}
-        self._by_type: dict[str, dict[Waiter, None]] = {}
-        self._every: dict[Waiter, None] = {}
+        self._waiters = Waiters()
         self._unserved: dict[Waiter, None] = {}
-        self._intervals: Counter[float] = Counter()
         self._snapshot: Snapshot | None = None
         self._asked_at = 0.0  # when the present or last poll began
         self._snapshot_asked_at = 0.0  # when the poll that brought the snapshot began
@@ -138,8 +135,7 @@ class Poller:
         :param name: The id.
         :return: None if there was none yet
         """
-        if name not in self._by_id:
-            self._by_id[name] = {}
+        if self._waiters.want(name):
             self._unlisted.unchecked.add(name)
         return self._unlisted.last(name)
 
@@ -151,15 +147,9 @@ class Poller:
         """
         waiter.joined_at = self._loop.time()
         self._joined = True
-        for name in waiter.ids:
-            self._by_id.setdefault(name, {})[waiter] = None
-            self._unlisted.unchecked.add(name)
-        for name in waiter.types:
-            self._by_type.setdefault(name, {})[waiter] = None
-        if waiter.every:
-            self._every[waiter] = None
-        shortest = min(self._intervals, default=None)
-        self._intervals[waiter.interval] += 1
+        shortest = self._waiters.shortest_interval
+        self._waiters.add(waiter)
+        self._unlisted.unchecked.update(waiter.ids)
         if self._task is None:
             self._asked_at = waiter.joined_at
             # In a clean context: inherited, the log of every wait would go to the log of this one's task.
@@ -176,18 +166,9 @@ class Poller:
 
         :param waiter: One that joined.
         """
-        for index, names in ((self._by_id, waiter.ids), (self._by_type, waiter.types)):
-            for name in names:
-                waiters = index.get(name, {})
-                waiters.pop(waiter, None)
-                if not waiters:
-                    index.pop(name, None)
-        self._every.pop(waiter, None)
+        self._waiters.remove(waiter)
         self._unserved.pop(waiter, None)
-        self._intervals[waiter.interval] -= 1
-        if self._intervals[waiter.interval] <= 0:
-            del self._intervals[waiter.interval]
-        if not self._intervals:
+        if not self._waiters:
             self._forget()
             self._stop_reading()
             if self._task is not None:
@@ -268,7 +249,7 @@ class Poller:
 
     async def _sleep(self) -> None:
         while True:
-            interval = min(self._intervals, default=0.0)
+            interval = self._waiters.shortest_interval or 0.0
             if self._hurried:
                 interval = min(interval, HURRY)
             left = max(self._asked_at + interval, self._not_before) - self._loop.time()
@@ -299,12 +280,7 @@ class Poller:
         self._answered_at, self._snapshot_asked_at = self._loop.time(), self._asked_at
         self._hurried = False
         concerned: dict[Waiter, None] = dict.fromkeys(w for w in self._unserved if snapshot.covers(w.ids))
-        concerned.update(self._every)
-        if before is not None:
-            for integration_id, kinds in _changes(before, snapshot):
-                concerned.update(self._by_id.get(integration_id, {}))
-                for kind in kinds:
-                    concerned.update(self._by_type.get(kind, {}))
+        concerned.update(self._waiters.concerned(before, snapshot))
         for count, waiter in enumerate([w for w in concerned if snapshot.covers(w.ids)], 1):
             self._serve(waiter, snapshot, self._snapshot_asked_at)
             if count % AT_ONCE == 0:
@@ -312,7 +288,7 @@ class Poller:
 
     def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
         """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
-        for name in self._unlisted.update(listed, self._by_id):
+        for name in self._unlisted.update(listed, self._waiters.ids):
             if name not in self._reading:
                 read = self._read_one(hook, name)
                 self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
@@ -330,7 +306,7 @@ class Poller:
         if name in found.unread and isinstance(error := found.unread[name].error, FlokitAPIError):
             self._not_before = max(self._not_before, self._loop.time() + (error.retry_after or 0.0))
         changed = self._unlisted.note(name, found, asked_at)
-        for count, waiter in enumerate(list(self._by_id.get(name, ())), 1):
+        for count, waiter in enumerate(self._waiters.for_id(name), 1):
             if (changed or waiter in self._unserved) and self._snapshot is not None:
                 whole, since = self._unlisted.added_to(self._snapshot, waiter.ids)
                 if whole.covers(waiter.ids):
@@ -341,23 +317,17 @@ class Poller:
     async def _end(self, error: FlokitError) -> None:
         self._forget()
         self._stop_reading()
-        for count, waiter in enumerate(self._everyone(), 1):
+        for count, waiter in enumerate(self._waiters.everyone(), 1):
             waiter.deliver(error)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
-
-    def _everyone(self) -> list[Waiter]:
-        everyone: dict[Waiter, None] = dict(self._every)
-        for waiters in (*self._by_id.values(), *self._by_type.values()):
-            everyone.update(waiters)
-        return list(everyone)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._forget()
         self._stop_reading()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
-            for waiter in self._everyone():
+            for waiter in self._waiters.everyone():
                 waiter.deliver(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke: {error!r}"))
 
     def _stop_reading(self) -> None:
@@ -368,17 +338,3 @@ class Poller:
         pollers = self._all.get(self._loop, {})
         if pollers.get(self.conn_id) is self:
             del pollers[self.conn_id]
-
-
-def _changes(before: Snapshot, now: Snapshot) -> Iterable[tuple[str, set[str]]]:
-    """Yield the ids of which something changed, with the types they had and have."""
-    if before.integrations is not now.integrations:
-        for integration_id in before.integrations.keys() | now.integrations.keys():
-            old = before.integrations.get(integration_id)
-            new = now.integrations.get(integration_id)
-            if old is not new and old != new:
-                yield integration_id, {i.type for i in (old, new) if i is not None}
-    for integration_id in before.unread.keys() | now.unread.keys():
-        was, is_ = before.unread.get(integration_id), now.unread.get(integration_id)
-        if str(was) != str(is_):
-            yield integration_id, {unread.type for unread in (was, is_) if unread is not None and unread.type}

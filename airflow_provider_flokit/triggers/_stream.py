@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from airflow.triggers.shared_stream import AdvanceItem
 
-    from airflow_provider_flokit.api import Snapshot
     from airflow_provider_flokit.events import Memory
+    from airflow_provider_flokit.snapshot import Snapshot
     from airflow_provider_flokit.triggers._watcher import Watcher
 
 

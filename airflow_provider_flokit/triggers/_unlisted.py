@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from airflow_provider_flokit.api import Snapshot
     from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.snapshot import Snapshot
 
 
 class Unlisted:
@@ -68,17 +68,10 @@ class Unlisted:
         :param ids: The ids that matter.
         :return: both in one, and when the oldest of the single reads was asked for
         """
-        integrations, missing, unread = dict(listed.integrations), set(listed.missing), dict(listed.unread)
-        at, since = listed.at, float("inf")
-        for name in ids:
-            if name in self._found and not listed.covers((name,)):
-                found, asked_at = self._found[name]
-                integrations.update(found.integrations)
-                missing |= found.missing
-                unread.update(found.unread)
-                at, since = max(at, found.at), min(since, asked_at)
-        whole = replace(listed, at=at, integrations=integrations, missing=frozenset(missing), unread=unread)
-        return whole, since
+        reads = [self._found[name] for name in ids if name in self._found and not listed.covers((name,))]
+        singles = [found for found, _ in reads]
+        at = max([listed.at, *(found.at for found in singles)])
+        return replace(listed.joined(singles), at=at), min((asked_at for _, asked_at in reads), default=float("inf"))
 
 
 def _said_of(name: str, found: Snapshot) -> tuple[Integration | None, str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from airflow_provider_flokit.api import Snapshot
     from airflow_provider_flokit.errors import FlokitAPIError, FlokitConfigError, FlokitError
+    from airflow_provider_flokit.snapshot import Snapshot
     from airflow_provider_flokit.triggers._poller import Poller
 
 

@@ -21,8 +21,8 @@ from airflow_provider_flokit.triggers._poller import Poller
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_flokit.api import Snapshot
     from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ PACKAGE = Path(airflow_provider_flokit.__file__).parent
 TEXT = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
 # What makes a message: an exception, or one of the functions that put messages together.
 MAKERS = {name for name in vars(errors) if name.endswith("Error")} | {
-    "AirflowSensorTimeout", "AirflowTaskTimeout", "TransportError", "Verdict", "_message",
+    "AirflowSensorTimeout", "AirflowTaskTimeout", "TransportError", "Verdict", "message",
     "wrong",
 }  # fmt: skip
 HOLE = "\x00"  # where a message has something put in

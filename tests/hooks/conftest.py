@@ -12,16 +12,48 @@ import airflow.providers.common.compat.sdk as airflow_sdk
 import pytest
 
 from airflow_provider_flokit import retry
+from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
+from airflow_provider_flokit.simulator import Simulator
 from airflow_provider_flokit.simulator.pytest_plugin import flokit
 
 if TYPE_CHECKING:
-    from airflow_provider_flokit.simulator import Simulator
+    from collections.abc import Iterator
 
-__all__ = ["Connect", "Hook", "Pauses", "connect", "flokit", "hook", "pauses", "quick_retries", "sim"]
+__all__ = [
+    "CALLS",
+    "CONN",
+    "LIST",
+    "ONE",
+    "SYNC",
+    "Connect",
+    "Hook",
+    "Pauses",
+    "connect",
+    "failure",
+    "flokit",
+    "hook",
+    "other",
+    "pauses",
+    "quick_retries",
+    "sim",
+]
 
 # Airflow 2 imports the DAG's tables with the first connection otherwise, and warns of itself meanwhile.
 assert airflow_sdk.DAG
+
+LIST = "/v1/integrations"
+ONE = f"{LIST}/int_1"
+SYNC = f"{ONE}/sync"
+CONN = "(connection 'flokit_default')"
+
+# Ways to call each endpoint, and what the messages call it.
+CALLS = [
+    pytest.param(("list_integrations",), "listing the integrations", id="list"),
+    pytest.param(("get_integration", "int_1"), "reading int_1", id="get"),
+    pytest.param(("find_integration", "adjust"), "listing the integrations", id="find"),
+    pytest.param(("trigger_sync", "int_1"), "triggering a sync of int_1", id="trigger"),
+]
 
 Step: TypeAlias = tuple[Any, ...] | Callable[[], Any]
 
@@ -129,3 +161,21 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
         SimpleNamespace(**{**vars(asyncio), "sleep": recorded.take_async}),
     )
     return recorded
+
+
+def failure(hook: Hook, kind: type[FlokitError], *call: Any, **kwargs: Any) -> str:
+    """Call a hook, expect exactly that error, and return its message, which does not hold the key."""
+    with pytest.raises(FlokitError) as caught:
+        hook(*call, **kwargs)
+    assert type(caught.value) is kind
+    message = str(caught.value)
+    assert "fk_r" not in message
+    return message
+
+
+@pytest.fixture
+def other() -> Iterator[Simulator]:
+    """Run another server, of another origin."""
+    with Simulator() as simulator:
+        simulator.add_integration("int_1")
+        yield simulator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gc
 import json
@@ -19,7 +18,6 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_flokit import get_provider_info
-from airflow_provider_flokit.api import Answer, Snapshot
 from airflow_provider_flokit.connection import FlokitConnection
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
@@ -30,47 +28,21 @@ from airflow_provider_flokit.errors import (
     FlokitError,
     FlokitNotFoundError,
     FlokitPermissionError,
-    FlokitRateLimitError,
-    FlokitRequestError,
-    FlokitResponseError,
     FlokitServerError,
-    FlokitSyncAlreadyRunningError,
     FlokitUnreachableError,
 )
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.models import Integration, IntegrationStatus
-from airflow_provider_flokit.simulator import Fault, Simulator, Sync
+from airflow_provider_flokit.simulator import Fault, Simulator
+from airflow_provider_flokit.snapshot import Snapshot
 from airflow_provider_flokit.transport import proxy_for
 
+from .conftest import CALLS, CONN, LIST, ONE, SYNC, failure
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .conftest import Connect, Hook, Pauses
-
-LIST = "/v1/integrations"
-ONE = f"{LIST}/int_1"
-SYNC = f"{ONE}/sync"
-CONN = "(connection 'flokit_default')"
-
-# Ways to call each endpoint, and what the messages call it.
-CALLS = [
-    pytest.param(("list_integrations",), "listing the integrations", id="list"),
-    pytest.param(("get_integration", "int_1"), "reading int_1", id="get"),
-    pytest.param(("find_integration", "adjust"), "listing the integrations", id="find"),
-    pytest.param(("trigger_sync", "int_1"), "triggering a sync of int_1", id="trigger"),
-]
-RETRIED = [(429, FlokitRateLimitError), *((status, FlokitServerError) for status in (500, 502, 503, 504))]
-
-
-def failure(hook: Hook, kind: type[FlokitError], *call: Any, **kwargs: Any) -> str:
-    """Call a hook, expect exactly that error, and return its message, which does not hold the key."""
-    with pytest.raises(FlokitError) as caught:
-        hook(*call, **kwargs)
-    assert type(caught.value) is kind
-    message = str(caught.value)
-    assert "fk_r" not in message
-    return message
 
 
 # Calls that work
@@ -260,112 +232,6 @@ def test_id_that_is_none_in_a_look(hook: Hook, sim: Simulator) -> None:
     assert [r.path for r in sim.requests] in ([], [LIST])
 
 
-# Failures that no retry mends
-
-
-@pytest.mark.parametrize("status", [204, 206, 300, 304])
-def test_undocumented_success_is_none(hook: Hook, sim: Simulator, status: int) -> None:
-    """A status that is neither success nor failure is not taken for success, nor repeated."""
-    sim.fail(Fault.answer(status, "empty"))
-    assert f"HTTP {status}" in failure(hook, FlokitRequestError, "list_integrations")
-    assert len(sim.requests) == 1
-
-
-@pytest.mark.parametrize("status", [201, 202])
-def test_created_and_accepted_are_successes(hook: Hook, sim: Simulator, status: int) -> None:
-    """A sync that was accepted with 201 or 202 was accepted."""
-    sim.fail(Fault.answer(status, b'{"status": "ok", "sync_id": "sync_1"}'))
-    assert hook("trigger_sync", "int_1") == "sync_1"
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (b'{"error": "code", "message": "Said so."}', ": Said so. "),
-        (b'{"error": "only a code"}', ": only a code. "),
-        (b'{"message": ""}', ". "),
-        (b'{"message": "   "}', ". "),
-        (b'{"message": {"text": "nested"}}', ". "),
-        (b'{"message": "two\\nlines\\u001b[31m"}', ": two lines\\x1b[31m. "),
-        (b'{"message": "%s"}' % (b"x" * 10_000), f": {'x' * 499}…. "),
-        (b"[]", ". "),
-        (b"null", ". "),
-        (b"<html>nginx</html>", ". "),
-        (b"", ". "),
-        (b"\xff\xfe\x00", ". "),
-        (b"[" * 100_000, ". "),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-@pytest.mark.parametrize("status", [404, 503])
-def test_what_flokit_says(hook: Hook, sim: Simulator, connect: Connect, status: int, body: bytes, said: str) -> None:
-    """FloKit's own message is quoted on one line, if the body has one; any other body is survived."""
-    connect(retry_limit=0)
-    sim.fail(Fault.answer(status, body))
-    with pytest.raises(FlokitError) as caught:
-        hook("get_integration", "int_1")
-    assert f": HTTP {status}{said}" in str(caught.value)
-
-
-def test_echoed_key_is_redacted(hook: Hook, sim: Simulator) -> None:
-    """A server that repeats the key in its message does not bring it into ours."""
-    sim.fail(Fault.answer(400, json.dumps({"message": f"Bearer {sim.api_key} is odd"}).encode()))
-    assert "Bearer *** is odd" in failure(hook, FlokitRequestError, "list_integrations")
-
-
-def test_echoed_key_is_redacted_before_it_is_cut(hook: Hook, sim: Simulator) -> None:
-    """A long message that is cut in the middle of the key does not show half of it."""
-    sim.fail(Fault.answer(400, json.dumps({"message": f"{'x' * 490} {sim.api_key} is odd"}).encode()))
-    assert "fk_" not in failure(hook, FlokitRequestError, "list_integrations")
-
-
-def test_key_in_a_redirect_is_redacted(hook: Hook, sim: Simulator) -> None:
-    """A redirect to a host that holds the key does not bring it into the message."""
-    sim.fail(Fault.redirect(f"http://{sim.api_key}.example/"))
-    assert "another origin, http://***.example:80" in failure(hook, FlokitRequestError, "list_integrations")
-
-
-def test_read_only_key(hook: Hook, sim: Simulator, connect: Connect) -> None:
-    """A read-only key lists and reads; triggering says that it takes a read-write key."""
-    connect(sim.read_only_key)
-    assert len(hook("list_integrations")) == 3
-    assert hook("get_integration", "int_1").id == "int_1"
-    message = failure(hook, FlokitPermissionError, "trigger_sync", "int_1")
-    assert "HTTP 403: This operation requires a read-write key." in message
-    assert sim.syncs == []
-
-
-@pytest.mark.parametrize(("call", "doing"), CALLS)
-def test_wrong_key(hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], doing: str) -> None:
-    """A wrong key is told at once, and not shown."""
-    connect("not-the-key")
-    message = failure(hook, FlokitAuthenticationError, *call)
-    assert f"{doing} {CONN}: HTTP 401: Invalid or missing API key." in message
-    assert "not-the-key" not in message
-    assert {r.key for r in sim.requests} == {"invalid"}
-    assert len(sim.requests) == 1
-
-
-@pytest.mark.parametrize("call", ["get_integration", "trigger_sync"])
-@pytest.mark.parametrize("body", ["json", "html", "empty"])
-def test_unknown_id(hook: Hook, sim: Simulator, call: str, body: Any) -> None:
-    """An unknown id is not found, whatever the body of the 404."""
-    sim.unknown_id_body = body
-    assert "HTTP 404" in failure(hook, FlokitNotFoundError, call, "int_9")
-    assert len(sim.requests) == 1
-
-
-@pytest.mark.parametrize("body", ["json", "html", "empty"])
-def test_sync_running_already(hook: Hook, sim: Simulator, body: Any) -> None:
-    """A 409 is an exception of its own: neither repeated nor taken for a failure of the API."""
-    sim.configure(when_running="conflict", conflict_body=body)
-    sim.set_state("int_1", sync=Sync(duration=60))
-    hook("trigger_sync", "int_1")
-    message = failure(hook, FlokitSyncAlreadyRunningError, "trigger_sync", "int_1")
-    assert f"triggering a sync of int_1 {CONN}: HTTP 409" in message
-    assert len(sim.requests) == 2
-
-
 # Failures that are retried
 
 
@@ -398,62 +264,6 @@ def test_one_idempotency_key_for_all_attempts(hook: Hook, sim: Simulator, fault:
     assert len(sim.requests) == 4
     assert len({r.idempotency_key for r in sim.requests}) == 1
     assert [run.sync_id for run in sim.syncs] == [sync_id]
-
-
-WRONG_LISTS: list[Any] = [
-    {},
-    [],
-    None,
-    "ok",
-    {"data": []},
-    {"integrations": None},
-    {"integrations": {}},
-    {"integrations": [None]},
-    {"integrations": [{"id": "int_1", "type": "stripe"}]},
-    {"integrations": [{"id": 1, "type": "stripe", "status": "connected"}]},
-    {"integrations": [{"id": "int_1", "type": "stripe", "status": "connected", "last_synced_at": "soon"}]},
-    {"integrations": [{"id": "int_1", "type": "stripe", "status": "connected"}] * 2},
-]
-WRONG_SINGLES: list[Any] = [
-    {},
-    [],
-    {"integration": None},
-    {"integration": []},
-    {"integration": {"id": "int_1", "type": "stripe"}},
-    {"integration": {"id": "int_2", "type": "stripe", "status": "connected"}},
-    {"integration": {"id": "int_1", "type": "stripe", "status": "connected", "sync_stats": {}}},
-    {"id": "int_1", "type": "stripe", "status": "connected"},
-]
-WRONG_SYNCS: list[Any] = [
-    {"status": "ok"},
-    {"sync_id": None},
-    {"sync_id": ""},
-    {"sync_id": 5},
-    {"status": "ok", "data": {"sync_id": "sync_1"}},
-    [],
-    "sync_1",
-]
-
-
-@pytest.mark.parametrize(
-    ("call", "document"),
-    [
-        *((("list_integrations",), document) for document in WRONG_LISTS),
-        *((("get_integration", "int_1"), document) for document in WRONG_SINGLES),
-        *((("trigger_sync", "int_1"), document) for document in WRONG_SYNCS),
-    ],
-)
-def test_wrong_json(hook: Hook, sim: Simulator, connect: Connect, call: tuple[str, ...], document: Any) -> None:
-    """JSON that is not the documented answer, or another integration's, is retried, then an error that says so."""
-    connect(retry_limit=1)
-    fault = Fault.answer(200, json.dumps(document).encode())
-    sim.fail(fault)
-    assert hook(*call)
-    sim.fail(fault, times=2)
-    message = failure(hook, FlokitResponseError, *call)
-    assert "HTTP 200, but not the documented answer" in message
-    assert "Check that the connection's API URL (host) is FloKit's API" in message
-    assert len(sim.requests) == 4
 
 
 # Retry-After
@@ -504,92 +314,6 @@ def test_backoff_grows(hook: Hook, sim: Simulator, pauses: Pauses, monkeypatch: 
         assert longest / 2 <= pause <= longest
 
 
-# Redirects
-
-
-@pytest.fixture
-def other() -> Iterator[Simulator]:
-    """Run another server, of another origin."""
-    with Simulator() as simulator:
-        simulator.add_integration("int_1")
-        yield simulator
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("base", ["", "{url}", "//{netloc}", "http://user@{netloc}"])
-def test_redirect_within_the_origin(hook: Hook, sim: Simulator, status: int, base: str) -> None:
-    """A GET follows a redirect within the origin, relative or absolute, with the key."""
-    location = base.format(url=sim.url, netloc=f"127.0.0.1:{sim.port}") + f"{LIST}?page=1"
-    sim.fail(Fault.redirect(location, status))
-    assert len(hook("list_integrations")) == 3
-    assert [(r.path, r.status, r.key) for r in sim.requests] == [
-        (LIST, status, "read-write"),
-        (LIST, 200, "read-write"),
-    ]
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize(("call", "doing"), CALLS)
-def test_redirect_to_another_origin(
-    hook: Hook, sim: Simulator, other: Simulator, call: tuple[str, ...], doing: str, status: int
-) -> None:
-    """A redirect to another origin is refused; the key and everything else stay here."""
-    sim.fail(Fault.redirect(f"{other.url}{LIST}", status))
-    message = failure(hook, FlokitRequestError, *call)
-    assert f"{doing} {CONN}: HTTP {status} redirects to another origin, {other.url}; the key was not sent" in message
-    assert "set it as the connection's API URL (host)" in message
-    assert other.requests == []
-    assert len(sim.requests) == 1
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "https://127.0.0.1:{port}/v1/integrations",
-        "//127.0.0.1:{other}/v1/integrations",
-        "http://127.0.0.1:{port}@localhost:{other}/v1/integrations",
-        "http://localhost:{port}/v1/integrations",
-        "ftp://127.0.0.1:{port}/",
-        "javascript:alert(1)",
-        "http://127.0.0.1:99999999/",
-        "http://127.0.0.1:port/",
-        "http://[",
-        "http://[::1",
-        "//[x]/",
-    ],
-)
-def test_redirect_to_odd_places(hook: Hook, sim: Simulator, other: Simulator, location: str) -> None:
-    """Whatever another Location says, nothing is sent there, and the error is one of ours."""
-    sim.fail(Fault.redirect(location.format(port=sim.port, other=other.port)), times=None)
-    failure(hook, FlokitRequestError, "list_integrations")
-    assert other.requests == []
-    assert len(sim.requests) == 1
-
-
-@pytest.mark.parametrize("status", [307, 308])
-def test_post_is_redirected_as_a_post(hook: Hook, sim: Simulator, status: int) -> None:
-    """307 and 308 within the origin repeat the POST, with its Idempotency-Key."""
-    sim.fail(Fault.redirect(f"{LIST}/int_2/sync", status), path=SYNC)
-    sync_id = hook("trigger_sync", "int_1")
-    assert [(run.sync_id, run.integration_id) for run in sim.syncs] == [(sync_id, "int_2")]
-    assert [r.method for r in sim.requests] == ["POST", "POST"]
-    assert len({r.idempotency_key for r in sim.requests}) == 1
-
-
-@pytest.mark.parametrize("status", [301, 302, 303])
-def test_post_is_never_redirected_as_a_get(hook: Hook, sim: Simulator, status: int) -> None:
-    """Other redirects of a POST would turn it into a GET: an error instead."""
-    sim.fail(Fault.redirect(LIST, status), path=SYNC)
-    assert f"HTTP {status} redirects a POST" in failure(hook, FlokitRequestError, "trigger_sync", "int_1")
-    assert len(sim.requests) == 1
-
-
-def test_redirect_without_a_location(hook: Hook, sim: Simulator) -> None:
-    """A redirect that leads nowhere is an error."""
-    sim.fail(Fault.answer(302, "empty"))
-    assert "HTTP 302" in failure(hook, FlokitRequestError, "list_integrations")
-
-
 # A look at the workspace
 
 
@@ -608,12 +332,6 @@ def test_observe_without_a_date(hook: Hook, sim: Simulator) -> None:
     """Where the server tells no time, it is this machine's."""
     sim.configure(send_date=False, clock_skew=5000)
     assert abs(hook("observe", []).at - datetime.now(tz=UTC)) < timedelta(seconds=5)
-
-
-@pytest.mark.parametrize("date", ["", "soon", "Sat, 01 Jan 2026 00:00:00 +9999999999", "Sat, 01 Jan 99999 00:00 GMT"])
-def test_an_absurd_date_is_none(date: str) -> None:
-    """A Date header that no clock shows is as good as none."""
-    assert abs(Answer(200, {"date": date}, b"").server_time - datetime.now(tz=UTC)) < timedelta(seconds=5)
 
 
 def test_unlisted_id_is_read_singly(hook: Hook, sim: Simulator) -> None:
@@ -865,114 +583,6 @@ def test_server_that_speaks_no_tls(hook: Hook, sim: Simulator, monkeypatch: pyte
     assert f"no answer from https://127.0.0.1:{sim.port}: TLS failed (WRONG_VERSION_NUMBER)" in message
 
 
-@pytest.mark.parametrize("path", ["{key}", "x?token={key}", "x?token={encoded}"])
-def test_redirect_that_holds_the_key(hook: Hook, sim: Simulator, path: str) -> None:
-    """A URL with the key in it is not asked for, not even of FloKit itself: URLs end up in logs on the way."""
-    encoded = base64.urlsafe_b64encode(f"Bearer {sim.api_key}".encode()).decode()
-    sim.fail(Fault.redirect(f"{LIST}/{path.format(key=sim.api_key, encoded=encoded)}"))
-    assert "redirects to a URL that holds the API key" in failure(hook, FlokitRequestError, "list_integrations")
-    assert len(sim.requests) == 1
-
-
-# The Test button
-
-
-@pytest.mark.parametrize(
-    ("states", "text"),
-    [
-        ([], "Connected: 0 integrations"),
-        (["connected"], "Connected: 1 integration (1 connected)"),
-        (["error", "connected", "connected"], "Connected: 3 integrations (2 connected, 1 error)"),
-        (
-            ["zombie", "disconnected", "syncing", "error", "connected", "paused"],
-            "Connected: 6 integrations (1 connected, 1 error, 1 syncing, 1 disconnected, 1 paused, 1 zombie)",
-        ),
-    ],
-)
-def test_test_connection(hook: Hook, flokit: Simulator, states: list[str], text: str) -> None:
-    """The Test button lists the integrations, once, and counts them by status."""
-    for number, status in enumerate(states):
-        flokit.add_integration(f"int_{number}", status=status)
-    assert hook("test_connection") == (True, text)
-    assert [(r.method, r.path) for r in flokit.requests] == [("GET", LIST)]
-
-
-@pytest.mark.parametrize(
-    ("api_key", "text"),
-    [
-        (
-            "fk_wrong",
-            (
-                "FloKit, listing the integrations: HTTP 401: Invalid or missing API key. "
-                "Put a valid API key into this connection (a key dies at once when it is rotated)."
-            ),
-        ),
-        (
-            "two words",
-            (
-                "This connection: API Key (password) holds spaces, line breaks or characters that an HTTP header "
-                "cannot carry. Copy the key anew."
-            ),
-        ),
-    ],
-    ids=["401", "malformed"],
-)
-def test_test_connection_of_a_form(
-    hook: Hook, sim: Simulator, monkeypatch: pytest.MonkeyPatch, api_key: str, text: str
-) -> None:
-    """A form is tested under an id that Airflow makes up: the message speaks of this connection, not of that id."""
-    monkeypatch.setenv("AIRFLOW_CONN_MMAP3EY1", sim.connection_uri(api_key))
-    assert hook("test_connection", conn_id="mMAP3Ey1") == (False, text)
-
-
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        (401, "HTTP 401: Invalid or missing API key. Put a valid API key into connection 'flokit_default'"),
-        (403, "HTTP 403"),
-        (503, "HTTP 503: Service unavailable. Try again later."),
-        (Fault.rate_limited(3600), "HTTP 429: Too many requests. Try again in 3600 s, as FloKit asks."),
-        (Fault.drop(), "no answer from"),
-        (Fault.answer(200, "html"), "but not the documented answer: the body is not JSON."),
-    ],
-    ids=["401", "403", "503", "429", "dropped", "html"],
-)
-def test_test_connection_that_fails(hook: Hook, sim: Simulator, fault: Fault | int, text: str) -> None:
-    """The Test button says what is wrong and what to do about it, at once, without retries."""
-    sim.fail(fault, times=None)
-    connected, message = hook("test_connection")
-    assert connected is False
-    assert text in message
-    assert len(sim.requests) == 1
-
-
-def test_test_connection_without_a_connection(hook: Hook) -> None:
-    """The Test button never raises: a missing connection is a message."""
-    connected, message = hook("test_connection", conn_id="flokit_nowhere")
-    assert connected is False
-    assert "is not defined" in message
-
-
-def test_test_connection_with_a_wrong_value(hook: Hook, connect: Connect) -> None:
-    """The Test button names a field with a wrong value."""
-    connect(retry_limit="many")
-    assert hook("test_connection") == (
-        False,
-        "Airflow connection 'flokit_default': extra 'retry_limit' is not a whole number from 0 to 100",
-    )
-
-
-@pytest.mark.usefixtures("sim")
-def test_test_connection_survives_anything(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Test button shows even what nobody thought of."""
-
-    def broken(_: object) -> None:
-        raise RuntimeError("line\nbreak")
-
-    monkeypatch.setattr("airflow_provider_flokit.hooks.flokit._summary", broken)
-    assert hook("test_connection") == (False, "RuntimeError: line break")
-
-
 # Sessions
 
 
@@ -1043,17 +653,6 @@ def test_nothing_stays_open(
             hook.in_a_row(("list_integrations",), ("get_integration", "int_1"), entered=entered)
         gc.collect()
     assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
-
-
-def test_errors_do_not_chain_to_the_library(hook: Hook, sim: Simulator, connect: Connect) -> None:
-    """The library's own exceptions, which may hold headers, are not shown with ours."""
-    connect(retry_limit=0)
-    for fault in (Fault.close_in_body(), Fault.answer(200, "html"), Fault.large_body(17)):
-        sim.fail(fault)
-        with pytest.raises(FlokitAPIError) as caught:
-            hook("list_integrations")
-        assert caught.value.__cause__ is None
-        assert caught.value.__context__ is None
 
 
 # What only the synchronous hook has, for the operator

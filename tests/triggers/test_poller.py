@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -240,12 +241,13 @@ def test_an_id_that_cannot_be_read_singly_delays_no_other(flokit: Simulator) -> 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
     """Leave integrations out of the list that can be read singly."""
-    parse = api._parse_list
+    parse = api.parse_list
 
-    def without(data: Any) -> Any:
-        return parse({"integrations": [each for each in data["integrations"] if each["id"] not in hidden]})
+    def without(body: bytes) -> Any:
+        listed = [each for each in json.loads(body)["integrations"] if each["id"] not in hidden]
+        return parse(json.dumps({"integrations": listed}).encode())
 
-    monkeypatch.setattr(api, "_parse_list", without)
+    monkeypatch.setattr(api, "parse_list", without)
 
 
 def test_a_slow_single_read_delays_no_other_single_read(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
