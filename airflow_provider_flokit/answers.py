@@ -145,7 +145,7 @@ class AnswerReader:
     def _said(self, answer: Answer) -> str:
         """Return FloKit's own words; a body that is not the documented error object says nothing useful."""
         try:
-            data = json.loads(answer.body)
+            data = json.loads(answer.body.decode("utf-8-sig"))
         except (ValueError, RecursionError):
             return ""
         fields: dict[str, Any] = data if isinstance(data, dict) else {}

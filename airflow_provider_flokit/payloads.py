@@ -134,7 +134,8 @@ def _with_message(integration: Integration, message: str, connection: FlokitConn
 
 
 def _member(body: bytes, name: str) -> Any:
-    data = json.loads(body)
+    # As UTF-8, which is what is searched for the API key; json.loads() would take UTF-16 and UTF-32 as well.
+    data = json.loads(body.decode("utf-8-sig"))
     return data.get(name) if isinstance(data, dict) else None
 
 

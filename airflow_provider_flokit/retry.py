@@ -31,6 +31,9 @@ SPREAD_CAP: Final = 60.0
 RETRY_AFTER_LIMIT: Final = 300.0
 """Seconds of ``Retry-After`` that a call outside a wait accepts; it gives up at once when asked for more."""
 
+RETRY_AFTER_CAP: Final = 3600.0
+"""Seconds of ``Retry-After`` that are believed: an absurd one must not stop the poll of a connection for days."""
+
 _LARGEST_EXPONENT: Final = 32
 _SECONDS = re.compile(r"\d{1,18}")
 
@@ -75,7 +78,16 @@ def delay(failures: int, jitter: float, retry_after: float | None = None, spread
     :param retry_after: Seconds the server asked for, None if it did not.
     :param spread: Seconds after that over which the attempts of many are spread.
     """
-    return max(backoff(failures, jitter), (retry_after or 0.0) + jitter * spread)
+    return max(backoff(failures, jitter), asked_pause(retry_after) + jitter * spread)
+
+
+def asked_pause(retry_after: float | None) -> float:
+    """
+    Return the seconds to leave the server alone, as it asked, an hour at most.
+
+    :param retry_after: Seconds the server asked for, None if it did not.
+    """
+    return min(retry_after or 0.0, RETRY_AFTER_CAP)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

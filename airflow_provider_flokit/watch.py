@@ -174,7 +174,7 @@ class Watch:
             self._log.warning("%s The wait goes on.", error)
         self._failures = self._failures + 1 if self._trouble else 1
         self._trouble = error
-        self._not_before = time.monotonic() + (error.retry_after or 0.0)
+        self._not_before = time.monotonic() + retry.asked_pause(error.retry_after)
 
     def pause(self, interval: float) -> float:
         """

@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     Load Airflow before any test does.
 
-    On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported, its providers unknown.
+    On Airflow 2 this warns; inside a test that would be an error, and leave Airflow half imported without providers.
     What Airflow prints is dropped, as the process that hands out the tests to others would show it after the summary.
     """
     with warnings.catch_warnings():

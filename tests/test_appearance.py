@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 import logging
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -88,6 +88,13 @@ def test_fifty_calls_at_once_get_through_a_bucket_of_tokens(seed: int) -> None:
     assert exhausted == 0
 
 
+def test_an_absurd_retry_after_counts_as_an_hour() -> None:
+    """Neither a wait nor a watcher, which has no deadline, is stopped for days by one answer."""
+    assert retry.delay(1, 0.0, 86400.0) == retry.asked_pause(86400.0) == 3600.0
+    assert retry.asked_pause(3599.0) == 3599.0
+    assert retry.asked_pause(None) == 0.0
+
+
 def test_base_and_cap_are_looked_up_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests can make the pauses short."""
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.01)

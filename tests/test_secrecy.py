@@ -132,6 +132,9 @@ ECHOES: dict[str, Callable[[str], bytes]] = {
     "the key in an id": lambda key: answer(body=integrations(id=f"int_{key}")),
     "the key as a time": lambda key: answer(body=integrations(last_synced_at=key)),
     "the key where a time is cut": lambda key: answer(body=integrations(last_synced_at="2" * 52 + key)),
+    "the key where a time is cut, in UTF-16": lambda key: answer(
+        body=integrations(last_synced_at="2" * 52 + key).decode().encode("utf-16")
+    ),
     "the key as the id of a malformed entry": lambda key: answer(body=integrations(id=f"{LONG}{key}", type=5)),
     "the key as a sync_id": lambda key: answer(
         body=json.dumps({**json.loads(integrations()), "sync_id": key}).encode()

@@ -19,6 +19,7 @@ from airflow_provider_flokit.errors import (
     FlokitAPIError,
     FlokitConfigError,
     FlokitError,
+    FlokitRateLimitError,
     FlokitUnreachableError,
     shown,
 )
@@ -49,6 +50,9 @@ ZERO_INTERVAL: Final = 1.0
 
 PATIENCE: Final = 10.0
 """Seconds for which a connection that is not defined may be one whose secrets backend does not answer."""
+
+LONG_PATIENCE: Final = 300.0
+"""The same for a connection that was defined when the poll began."""
 
 _SINGLE_READS: Final = 4
 """Single reads under way at once, for ids that the list does not hold."""
@@ -83,8 +87,11 @@ class Poller:
         self._nudge = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._joined = False  # somebody, since the Airflow connection was read
+        self._outdated = False  # it could not be read anew
         self._undefined_since = 0.0
         self._unlisted = Unlisted()
+        self._wanted: set[str] = set()  # single reads for the next poll, beside those of the waiters' own ids
+        self._reads_not_before = 0.0  # no single read until then: FloKit asked for it
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._single_reads = asyncio.Semaphore(_SINGLE_READS)
 
@@ -130,13 +137,13 @@ class Poller:
 
     def single_read(self, name: str) -> Snapshot | None:
         """
-        Return the last single read of an id that the list does not hold; from now on there is one with each poll.
+        Return the last single read of an id that the list does not hold; there is one with the next poll.
 
         :param name: The id.
         :return: None if there was none yet
         """
-        if self._waiters.want(name):
-            self._unlisted.unchecked.add(name)
+        self._wanted.add(name)
+        self._unlisted.unchecked.add(name)
         return self._unlisted.last(name)
 
     def add(self, waiter: Waiter) -> None:
@@ -206,6 +213,12 @@ class Poller:
             self._unserved.pop(waiter, None)
         waiter.deliver(snapshot, stale=stale)
 
+    def _serve_whole(self, waiter: Waiter, listed: Snapshot) -> None:
+        """Serve a waiter with the present list and what was read singly, if that is all it waits for."""
+        whole, since = self._unlisted.added_to(listed, waiter.ids)
+        if whole.covers(waiter.ids):
+            self._serve(waiter, whole, min(since, self._snapshot_asked_at))
+
     async def _run(self) -> None:
         async with FlokitAsyncHook(self.conn_id) as hook:
             while True:
@@ -233,10 +246,23 @@ class Poller:
                 await self._sleep()
 
     async def _renew(self, hook: FlokitAsyncHook) -> None:
-        """Re-read the Airflow connection if it may be another one for who joined, or if it leads nowhere."""
-        if self._joined or isinstance(self.trouble, FlokitUnreachableError):
+        """
+        Re-read the Airflow connection if it may be another one for who joined, or if it leads nowhere.
+
+        While it cannot be looked up, it stays what it was: that is no reason to end the waits that it serves.
+        """
+        if not self._joined and not isinstance(self.trouble, FlokitUnreachableError):
+            return
+        try:
             await hook.renew()
-            self._joined = False
+        except FlokitConfigError as error:
+            if self._snapshot is None or not error.undefined:
+                raise
+            if not self._outdated:
+                log.warning("%s Going on with what it was.", error)
+            self._outdated = True
+        else:
+            self._joined = self._outdated = False
 
     def _may_pass(self, error: FlokitError) -> bool:
         """Tell whether to wait for a connection that is not defined: maybe its secrets backend does not answer."""
@@ -245,7 +271,8 @@ class Poller:
         if self.undefined is None:
             self._undefined_since = self._loop.time()
         self.undefined = error
-        return self._loop.time() - self._undefined_since < PATIENCE
+        patience = PATIENCE if self._snapshot is None else LONG_PATIENCE
+        return self._loop.time() - self._undefined_since < patience
 
     async def _sleep(self) -> None:
         while True:
@@ -281,15 +308,17 @@ class Poller:
         self._hurried = False
         concerned: dict[Waiter, None] = dict.fromkeys(w for w in self._unserved if snapshot.covers(w.ids))
         concerned.update(self._waiters.concerned(before, snapshot))
-        for count, waiter in enumerate([w for w in concerned if snapshot.covers(w.ids)], 1):
-            self._serve(waiter, snapshot, self._snapshot_asked_at)
+        for count, waiter in enumerate(concerned, 1):
+            self._serve_whole(waiter, snapshot)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
         """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
-        for name in self._unlisted.update(listed, self._waiters.ids):
-            if name not in self._reading:
+        wanted = {*self._waiters.ids, *self._wanted} if self._wanted else self._waiters.ids
+        self._wanted.clear()
+        for name in self._unlisted.update(listed, wanted):
+            if name not in self._reading and self._loop.time() >= self._reads_not_before:
                 read = self._read_one(hook, name)
                 self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
 
@@ -304,13 +333,14 @@ class Poller:
         finally:
             del self._reading[name]
         if name in found.unread and isinstance(error := found.unread[name].error, FlokitAPIError):
-            self._not_before = max(self._not_before, self._loop.time() + (error.retry_after or 0.0))
+            pause_over = self._loop.time() + retry.asked_pause(error.retry_after)
+            self._reads_not_before = max(self._reads_not_before, pause_over)
+            if isinstance(error, FlokitRateLimitError):
+                self._not_before = max(self._not_before, pause_over)
         changed = self._unlisted.note(name, found, asked_at)
         for count, waiter in enumerate(self._waiters.for_id(name), 1):
             if (changed or waiter in self._unserved) and self._snapshot is not None:
-                whole, since = self._unlisted.added_to(self._snapshot, waiter.ids)
-                if whole.covers(waiter.ids):
-                    self._serve(waiter, whole, min(since, self._snapshot_asked_at))
+                self._serve_whole(waiter, self._snapshot)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
 

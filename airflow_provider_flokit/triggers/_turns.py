@@ -19,10 +19,10 @@ class Turns:
     them take together.
     """
 
+    # A queue does not keep its event loop: the loop would never be forgotten here.
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @classmethod
@@ -36,9 +36,10 @@ class Turns:
 
     async def wait(self) -> None:
         """Wait for a turn: those who came first go first."""
+        loop = asyncio.get_running_loop()
         if not self._queue:
-            self._loop.call_soon(self._next_round)
-        turn = self._loop.create_future()
+            loop.call_soon(self._next_round)
+        turn = loop.create_future()
         self._queue.append(turn)
         await turn
 
@@ -48,4 +49,4 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
         if self._queue:
-            self._loop.call_soon(self._next_round)
+            asyncio.get_running_loop().call_soon(self._next_round)

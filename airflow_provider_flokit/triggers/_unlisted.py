@@ -66,12 +66,14 @@ class Unlisted:
 
         :param listed: The list.
         :param ids: The ids that matter.
-        :return: both in one, and when the oldest of the single reads was asked for
+        :return: both in one, and when the oldest of the single reads was asked for; infinity if there are none
         """
         reads = [self._found[name] for name in ids if name in self._found and not listed.covers((name,))]
+        if not reads:
+            return listed, float("inf")
         singles = [found for found, _ in reads]
         at = max([listed.at, *(found.at for found in singles)])
-        return replace(listed.joined(singles), at=at), min((asked_at for _, asked_at in reads), default=float("inf"))
+        return replace(listed.joined(singles), at=at), min(asked_at for _, asked_at in reads)
 
 
 def _said_of(name: str, found: Snapshot) -> tuple[Integration | None, str]:

@@ -67,18 +67,6 @@ class Waiters:
         if self._intervals[waiter.interval] <= 0:
             del self._intervals[waiter.interval]
 
-    def want(self, name: str) -> bool:
-        """
-        Let an id count among :attr:`ids`, for one that looks at it without being a waiter for it.
-
-        :param name: The id.
-        :return: whether it is new there
-        """
-        if name in self._by_id:
-            return False
-        self._by_id[name] = {}
-        return True
-
     def for_id(self, name: str) -> list[Waiter]:
         """
         Return those to whom an integration matters.

@@ -43,7 +43,7 @@ BOUNDS: Final = {
         f"than asked, so that a crowd does not come back as one"
     ),
     "`Retry-After`": (
-        f"no attempt comes earlier. More than {retry.RETRY_AFTER_LIMIT:g} s: a call outside a wait gives up at once "
+        f"no attempt comes earlier, within an hour. More than {retry.RETRY_AFTER_LIMIT:g} s: a call outside a wait gives up at once "
         f"and names the time; a wait goes on, and ends at its own deadline"
     ),
     "the body of an answer": (

@@ -271,6 +271,46 @@ def test_a_slow_single_read_delays_no_other_single_read(flokit: Simulator, monke
     assert asyncio.run(main()) < 1.0
 
 
+def test_a_list_and_single_reads_make_a_whole(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait for what is listed and what is not ends when both are there, whichever comes last."""
+    hide(monkeypatch, "int_hidden")
+
+    async def main(first: str, last: str) -> float:
+        for name in (STRIPE, "int_hidden"):
+            flokit.set_state(name, status="syncing")
+        wait = asyncio.create_task(fire(trigger([STRIPE, "int_hidden"])))
+        await asyncio.sleep(0.4)
+        flokit.set_state(first, status="connected")
+        await asyncio.sleep(0.4)
+        assert not wait.done()
+        flokit.set_state(last, status="connected")
+        changed = time.monotonic()
+        assert (await wait)["ending"] == "ready"
+        return time.monotonic() - changed
+
+    for name in (STRIPE, "int_hidden"):
+        flokit.add_integration(name, status="syncing")
+    assert asyncio.run(main(STRIPE, "int_hidden")) < 1.0
+    assert asyncio.run(main("int_hidden", STRIPE)) < 1.0
+
+
+def test_a_single_read_that_is_to_come_back_later_does_not_stop_the_list(flokit: Simulator) -> None:
+    """503 with Retry-After for one id is no reason to leave everybody else waiting; it is for the single reads."""
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.answer(503, b"", {"Retry-After": "3600"}), path=f"{LIST}/int_hidden", times=None)
+
+    async def main() -> None:
+        hidden = asyncio.create_task(fire(trigger("int_hidden")))
+        wait = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.6)
+        flokit.set_state(STRIPE, status="connected")
+        assert (await asyncio.wait_for(wait, 2))["ending"] == "ready"
+        hidden.cancel()
+
+    asyncio.run(main())
+    assert sum(r.path == f"{LIST}/int_hidden" for r in flokit.requests) == 1
+
+
 def test_a_single_read_older_than_the_baseline_is_no_failure(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +434,31 @@ def test_a_secrets_backend_that_blinks_ends_no_wait(flokit: Simulator, monkeypat
         return await wait
 
     assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_wait_outlives_a_secrets_backend_that_another_one_meets(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who joins has the connection read anew; while that fails, the poll goes on by what it was."""
+    monkeypatch.setattr(_poller, "PATIENCE", 0.0)
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        wait = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.4)
+        monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
+        joined = asyncio.create_task(fire(trigger()))
+        await asyncio.sleep(0.6)
+        assert not wait.done()
+        flokit.api_key = "fk_rw_rotated_meanwhile"
+        await asyncio.sleep(0.4)
+        assert not wait.done()
+        flokit.set_state(STRIPE, status="connected")
+        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", flokit.connection_uri())
+        return await wait, await joined
+
+    for event in asyncio.run(main()):
+        assert event["ending"] == "ready"
 
 
 def test_a_connection_that_stays_undefined_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,6 +237,27 @@ def test_single_reads_for_watchers_are_shared_and_delay_nobody(flokit: Simulator
 
 
 @needs_airflow_3
+def test_a_single_read_ends_with_its_watcher(flokit: Simulator) -> None:
+    """The poll that other watchers keep going does not read for ever what nobody watches any more."""
+    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
+
+    def reads() -> int:
+        return sum(r.path == f"{LIST}/int_unlisted" for r in flokit.requests)
+
+    async def play() -> None:
+        other = asyncio.create_task(anext(watcher("int_unlisted").run()))
+        await polled(flokit, 4)
+        assert reads() > 1
+        other.cancel()
+        await polled(flokit, 2)
+        before = reads()
+        await polled(flokit, 4)
+        assert reads() == before
+
+    asyncio.run(told(flokit, play, watcher()))
+
+
+@needs_airflow_3
 def test_watchers_back_off_from_a_wrong_key_together(flokit: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     """Fifty watchers on one connection make one request and one log line of it, not fifty."""
     flokit.fail(401, times=None)
