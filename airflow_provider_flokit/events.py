@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
-from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, parse_time
+from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, parse_time, timestamp
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -160,12 +160,11 @@ def payload(event: Event, before: Memory, now: Integration) -> dict[str, Any]:
         state under ``integration``, as JSON values
     """
     state = now.to_json()
-    previous = before.last_synced_at
     return {
         "event": str(event),
         "integration_id": now.id,
         "last_synced_at": state["last_synced_at"],
-        "previous_synced_at": None if previous is None else previous.isoformat().replace("+00:00", "Z"),
+        "previous_synced_at": timestamp(before.last_synced_at),
         "error_message": state["error_message"],
         "integration": state,
     }

@@ -68,7 +68,7 @@ class SyncStats:
         return {
             "events_last_24h": self.events_last_24h,
             "events_total": self.events_total,
-            "earliest_event_at": _timestamp(self.earliest_event_at),
+            "earliest_event_at": timestamp(self.earliest_event_at),
         }
 
 
@@ -118,7 +118,7 @@ class Integration:
             "id": self.id,
             "type": self.type,
             "status": str(self.status),
-            "last_synced_at": _timestamp(self.last_synced_at),
+            "last_synced_at": timestamp(self.last_synced_at),
             "error_message": self.error_message,
         }
         if self.sync_stats is not None:
@@ -183,7 +183,7 @@ class SyncReceipt:
         return {
             "integration_id": self.integration_id,
             "sync_id": self.sync_id,
-            "triggered_at": _timestamp(self.triggered_at),
+            "triggered_at": timestamp(self.triggered_at),
             "skipped": self.skipped,
             "idempotency_key": self.idempotency_key,
             "baseline": self.baseline.to_json(),
@@ -213,11 +213,16 @@ def as_utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
-_DOCUMENTED = frozenset(map(str, IntegrationStatus))
+def timestamp(time: datetime | None) -> str | None:
+    """
+    Write a time as FloKit does, in UTC with ``Z``.
 
-
-def _timestamp(time: datetime | None) -> str | None:
+    :param time: Any datetime, None if there is none.
+    """
     return None if time is None else as_utc(time).isoformat().replace("+00:00", "Z")
+
+
+_DOCUMENTED = frozenset(map(str, IntegrationStatus))
 
 
 def _object(data: object, what: str) -> Mapping[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_provider_flokit.models import timestamp
+
 if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration, SyncReceipt, SyncStats
 
@@ -74,8 +76,8 @@ class SyncReport:
         return {
             "integration_id": self.now.id,
             "sync_id": self.sync_id,
-            "last_synced_at": self.now.to_json()["last_synced_at"],
-            "previous_synced_at": before.to_json()["last_synced_at"] if before else None,
+            "last_synced_at": timestamp(self.now.last_synced_at),
+            "previous_synced_at": timestamp(before.last_synced_at) if before else None,
             "events_total": self.events_total,
             "events_brought": self.events_brought,
         }

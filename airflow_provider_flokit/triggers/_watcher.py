@@ -35,6 +35,9 @@ How many times longer than after a passing failure the pause is after one that s
 connection that is not defined): 5 s at first, 300 s at most.
 """
 
+_LONG: Final = 3600.0
+"""Seconds to wait for an answer before waiting for it again: as good as no limit."""
+
 _KEY_LENGTH: Final = 512
 """Characters that a key of the asset state store may have."""
 
@@ -78,9 +81,6 @@ class _Pauses:
             self._until = now + pause
             log.error("Watching FloKit (connection %r) failed: %s Trying again in %.0f s.", conn_id, error, pause)
         return self._until - now
-
-
-_LONG: Final = 3600.0
 
 
 class Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_flokit.triggers._stream import Delivery, WorkspaceStream
 
+_RECHECK: Final = 1.0
+"""Seconds at least between two looks for which only time is the reason; the server tells it in whole seconds."""
+
 
 class FlokitIntegrationTrigger(BaseTrigger):
     """
@@ -38,7 +41,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
     All triggers of one triggerer that wait on the same connection share one poll. Everything the wait needs is in the
     arguments, so a restart of the triggerer loses nothing. The event is what
-    :class:`airflow_provider_flokit.wait.Outcome` writes, and the receipt.
+    :class:`airflow_provider_flokit.outcome.Outcome` writes, and the receipt.
 
     :param integration_id: Id of the integration, or a list of ids that must all be ready.
     :param integration_type: Type of the integration, or a list of types; exactly one integration must have it.
@@ -175,10 +178,6 @@ class FlokitIntegrationTrigger(BaseTrigger):
                     undefined = waiter.undefined
                     return watch.timed_out(timeout) if undefined is None else watch.failed(undefined)
                 watch.heartbeat_if_due()
-
-
-_RECHECK = 1.0
-"""Seconds at least between two looks for which only time is the reason; the server tells it in whole seconds."""
 
 
 class FlokitSyncedTrigger(BaseEventTrigger):

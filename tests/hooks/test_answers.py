@@ -189,3 +189,13 @@ def test_errors_do_not_chain_to_the_library(hook: Hook, sim: Simulator, connect:
             hook("list_integrations")
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
+
+
+def test_a_value_that_is_too_long_to_be_searched_is_not_shown(hook: Hook, sim: Simulator, connect: Connect) -> None:
+    """Of an answer that is too large to look for the key in, no piece is quoted that may be a piece of the key."""
+    connect(retry_limit=0)
+    entry = {"id": "int_1", "type": "stripe", "status": "connected", "last_synced_at": "x" * 70_000}
+    sim.fail(Fault.answer(200, json.dumps({"integrations": [entry]}).encode()))
+    message = failure(hook, FlokitResponseError, "list_integrations")
+    assert "not the documented answer: a value in it is too long to be shown. " in message
+    assert "xxx" not in message
