@@ -38,7 +38,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
     All triggers of one triggerer that wait on the same connection share one poll. Everything the wait needs is in the
     arguments, so a restart of the triggerer loses nothing. The event is what
-    :class:`airflow_provider_flokit.wait.Outcome` writes, and the receipt.
+    :class:`airflow_provider_flokit.outcome.Outcome` writes, and the receipt.
 
     :param integration_id: Id of the integration, or a list of ids that must all be ready.
     :param integration_type: Type of the integration, or a list of types; exactly one integration must have it.

@@ -44,7 +44,7 @@ def test_the_readme_is_for_reading() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in documents() if path.parent.name == "docs"], ids=lambda path: path.name
+    "path", [path for path in documents() if path.parent == REPOSITORY / "docs"], ids=lambda path: path.name
 )
 def test_every_document_is_found_from_the_readme(path: Path) -> None:
     """The README links to every document."""
