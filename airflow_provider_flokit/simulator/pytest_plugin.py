@@ -7,6 +7,10 @@ Enable it in the ``conftest.py`` at the root of your tests::
 
 and take the fixture ``flokit``, a :class:`SimulatedFlokit`, in a test::
 
+    from airflow_provider_flokit.simulator import Sync
+    from warehouse import dag
+
+
     def test_a_failed_sync_holds_the_load_back(flokit):
         flokit.add_integration("int_01hx4j7stripe", sync=Sync(start_delay=0.5, duration=1, error="bad secret"))
         run = flokit.run(dag)

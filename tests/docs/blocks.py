@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from markdown_it import MarkdownIt  # comes with rich, which every Airflow needs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,19 +21,19 @@ REPOSITORY: Final = Path(__file__).parents[2]
 
 KINDS: Final = {
     "run": ("python", "a DAG, run to its end against the simulator"),
-    "dag": ("python", "a DAG, built and serialised as Airflow does, not run"),
-    "airflow3": ("python", "as script where Airflow is 3 or newer, else compiled: it shows what Airflow 2 has not"),
+    "task": ("python", "a task, run in a DAG of its own against the simulator"),
+    "watch": ("python", "watched assets and their DAG: on Airflow 3 the watchers see a sync, and the task takes it"),
     "before": ("python", "what users have now: compiled, as its provider need not be installed"),
     "script": ("python", "run with the simulator at flokit_default"),
     "pytest": ("python", "a test file, run by pytest beside the README's gate as warehouse.py"),
     "conftest": ("python", "the conftest.py of those test files"),
+    "signature": ("python", "made of the code by make docs, and compared with it"),
+    "tree": ("text", "compared with the exceptions"),
     "json": ("json", "parsed"),
     "shell": ("shell", "each command as tests/docs/commands.py says"),
     "diagram": ("mermaid", "compared with the statuses"),
 }
-_FENCE = re.compile(
-    r"^(?:<!-- test: (?P<kind>\w+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
-)
+_MARK: Final = re.compile(r"<!-- test: (\w+) -->")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Block:
 
     :param name: File and line, for the test's id.
     :param kind: One of KINDS, None if it is not marked.
-    :param language: What stands behind the opening fence.
+    :param language: What stands behind the opening fence; nothing for an indented block.
     :param code: What is inside.
     """
 
@@ -58,7 +60,8 @@ def documents() -> list[Path]:
 
 def blocks(*kinds: str) -> list[Block]:
     """Return the blocks of these kinds; all if none is given."""
-    return [block for path in documents() for block in _blocks(path) if not kinds or block.kind in kinds]
+    found = (block for path in documents() for block in blocks_of(path.read_text(), str(path.relative_to(REPOSITORY))))
+    return [block for block in found if not kinds or block.kind in kinds]
 
 
 def gate() -> Block:
@@ -68,9 +71,16 @@ def gate() -> Block:
     return found
 
 
-def _blocks(path: Path) -> Iterator[Block]:
-    text = path.read_text()
-    for found in _FENCE.finditer(text):
-        line = text.count("\n", 0, found.start()) + 1
-        name = f"{path.relative_to(REPOSITORY)}:{line}"
-        yield Block(name, found["kind"], found["language"], found["code"])
+def blocks_of(text: str, name: str) -> Iterator[Block]:
+    """
+    Yield whatever Markdown shows as a block of code, however it is written.
+
+    :param text: The document.
+    :param name: Its name.
+    """
+    mark = None
+    for token in MarkdownIt().parse(text):
+        if token.type in ("fence", "code_block"):
+            line = token.map[0] + 1 if token.map else 0
+            yield Block(f"{name}:{line}", mark and mark[1], token.info.strip(), token.content)
+        mark = _MARK.fullmatch(token.content.strip()) if token.type == "html_block" else None

@@ -12,14 +12,16 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from tests.docs.blocks import KINDS, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFERENCE: Final = Path(__file__).parents[2] / "docs" / "api.md"
+REFERENCE: Final = REPOSITORY / "docs" / "api.md"
 
 # What is public: by module, its classes (or functions), and of each the methods to describe; None for all classes,
 # without methods.
@@ -84,34 +86,52 @@ def _module(name: str, classes: dict[str, tuple[str, ...]] | None) -> Iterator[s
 def _method(cls: type, name: str) -> Iterator[str]:
     function = getattr(cls, name)
     awaited = "await " if inspect.iscoroutinefunction(function) else ""
-    yield from (f"#### `{cls.__name__}.{name}`", "", *_call(f"{awaited}{name}", function), "")
+    yield from (f"#### `{cls.__name__}.{name}`", "", *_call(f"{awaited}{name}", function, cls.__name__), "")
     yield from (*_prose(inspect.getdoc(function) or ""), "")
 
 
-def _call(name: str, function: object) -> Iterator[str]:
-    """Yield the signature as code, one parameter a line if it is long."""
+def _call(name: str, function: object, owner: str = "") -> Iterator[str]:
+    """Yield the signature as a block of code, one parameter a line if it is long; its class is the owner."""
     signature = inspect.signature(function)  # type: ignore[arg-type]
-    parameters = [p for p in signature.parameters.values() if p.name not in ("self", "kwargs")]
     returned = signature.return_annotation
-    end = f" -> {returned}" if isinstance(returned, str) and returned not in ("None", "Self") else ""
-    shown = [_parameter(p) for p in parameters]
-    for place, parameter in enumerate(parameters):
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            shown.insert(place, "*")
-            break
-    short = f"    {name}({', '.join(shown)}){end}"
-    if len(short) <= 100:  # what a browser shows without scrolling
-        yield short
-        return
-    yield f"    {name}("
-    yield from (f"        {each}," for each in shown)
-    yield f"    ){end}"
+    end = f" -> {owner if returned == 'Self' else returned}" if isinstance(returned, str) and returned != "None" else ""
+    shown = list(_parameters([p for p in signature.parameters.values() if p.name != "self"]))
+    short = f"{name}({', '.join(shown)}){end}"
+    # What a browser shows without scrolling.
+    lines = [short] if len(short) <= 96 else [f"{name}(", *(f"    {each}," for each in shown), f"){end}"]
+    yield from _code("signature", "\n".join(lines))
+
+
+def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
+    """Yield the parameters, and what Python writes between those of different kinds."""
+    before = None
+    for parameter in parameters:
+        if before is parameter.POSITIONAL_ONLY and parameter.kind is not before:
+            yield "/"
+        if parameter.kind is parameter.KEYWORD_ONLY and before not in (parameter.VAR_POSITIONAL, parameter.kind):
+            yield "*"
+        yield _parameter(parameter)
+        before = parameter.kind
+    if before is inspect.Parameter.POSITIONAL_ONLY:
+        yield "/"
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {_default(parameter.default)}"
     return f"{stars}{parameter.name}: {parameter.annotation}{default}"
+
+
+def _default(value: object) -> str:
+    """Return what to write for a default: functions by name, what a dataclass makes anew each time as ``...``."""
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return "..." if repr(value) == "<factory>" else repr(value)
+
+
+def _code(kind: str, code: str) -> Iterator[str]:
+    """Yield a block of code that is marked as tests/docs/blocks.py wants it."""
+    yield from (f"<!-- test: {kind} -->", f"```{KINDS[kind][0]}", code, "```")
 
 
 def _prose(docstring: str) -> Iterator[str]:
@@ -131,15 +151,27 @@ def _markdown(text: str) -> str:
     text = re.sub(r":(?:class|meth|mod|attr|func|data):`~[\w.]*?(\w+)`", r"`\1`", text)
     text = re.sub(r":(?:class|meth|mod|attr|func|data):`([\w.]+)`", r"`\1`", text)
     text = text.replace("``", "`")
-    return re.sub(r"(^|\w)::$", lambda found: f"{found[1]}:" if found[1] else "", text, flags=re.MULTILINE)
+    return re.sub(r"(\w|^)::\n\n((?: {4}.*\n|\n)+)", _literal, text, flags=re.MULTILINE)
+
+
+def _literal(found: re.Match[str]) -> str:
+    """Turn what follows a ``::`` into a block of code."""
+    code = textwrap.dedent(found[2]).strip()
+    kind = "conftest" if code.startswith("pytest_plugins") else "pytest" if "def test_" in code else "tree"
+    block = "\n".join(_code(kind, code))
+    return f"{found[1]}:\n\n{block}\n\n" if found[1] else f"{block}\n\n"
 
 
 def main() -> int:
-    """Write the reference."""
+    """Write the reference, unless it is that already."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home  # importing Airflow writes its settings there
-        REFERENCE.write_text(reference())
-    sys.stdout.write(f"{REFERENCE.name} is written\n")
+        text = reference()
+    if REFERENCE.read_text() == text:
+        sys.stdout.write(f"{REFERENCE.name} is up to date\n")
+    else:
+        REFERENCE.write_text(text)
+        sys.stdout.write(f"{REFERENCE.name} is written\n")
     return 0
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.sdk import DAG, Asset
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_2_PLUS
 
+from airflow_provider_flokit import errors
 from airflow_provider_flokit.models import IntegrationStatus
 from airflow_provider_flokit.simulator import Sync
-from tests.docs.blocks import KINDS, Block, blocks, gate
+from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
+from tests.docs.blocks import KINDS, Block, blocks, blocks_of, gate
 from tests.docs.commands import run_command
+from tests.triggers.test_watchers import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +54,36 @@ def test_every_block_says_how_it_is_tested(block: Block) -> None:
     assert KINDS[block.kind][0] == block.language
 
 
+def test_every_kind_is_there() -> None:
+    """No kind of block is tested that the docs have not."""
+    assert {block.kind for block in blocks()} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nprint()\n```",
+        "~~~python\nprint()\n~~~",
+        "`````python\nprint()\n`````",
+        "  ```python\n  print()\n  ```",
+        "```python title=here.py\nprint()\n```",
+        "``` python\nprint()\n```",
+        "```shell-session\nprint()\n```",
+        "```python\nprint()",
+        "    print()",
+        "\tprint()",
+        "* A list:\n\n  ```python\n  print()\n  ```",
+        "1. A list:\n\n       print()",
+        "> ```python\n> print()\n> ```",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "# Heading\n\n", "A paragraph.\n\n", "<!-- test: run -->\n```python\n```\n\n"])
+def test_no_code_is_overlooked(before: str, text: str) -> None:
+    """However Markdown lets code be written, it is a block, to which the mark of the block before does not apply."""
+    *_, found = blocks_of(f"{before}{text}\n", "here.md")
+    assert (found.kind, found.code.strip()) == (None, "print()")
+
+
 @pytest.mark.usefixtures("airflow_db")
 @of("run")
 def test_dags_run(block: Block, workspace: SimulatedFlokit) -> None:
@@ -55,18 +92,73 @@ def test_dags_run(block: Block, workspace: SimulatedFlokit) -> None:
     assert run.state == "success", run
 
 
-def test_dags_are_read() -> None:
-    """The DAG of each block can be built and serialised, as the DAG processor does."""
+@pytest.mark.skipif(
+    AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS, reason="dag.test() of Airflow 3.0 refuses tasks with outlets"
+)
+@pytest.mark.usefixtures("airflow_db")
+@of("task")
+def test_tasks_run(block: Block, workspace: SimulatedFlokit) -> None:
+    """The task of the block runs to success, in a DAG that has nothing else."""
+    with DAG("block", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        execute(block)
+    run = workspace.run(dag)
+    assert list(run.states.values()) == ["success"], run
+
+
+@of("run", "watch")
+def test_dags_are_read(block: Block, tmp_path: Path) -> None:
+    """The DAG processor finds the DAG of the block, and can store it, the watchers of its assets included."""
+    if block.kind == "watch" and not AIRFLOW_V_3_0_PLUS:
+        pytest.skip("Airflow 2 has no asset watchers")
     from airflow.serialization import serialized_objects
 
     # Airflow 3.2 has split the first in two.
     name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
     to_dict = getattr(serialized_objects, name).to_dict
-    found = blocks("dag", "run")
-    assert found
-    for block in found:
-        dag = dag_of(block)
-        assert dag.dag_id in json.dumps(to_dict(dag))
+    dags = read(block, tmp_path)
+    assert len(dags) == block.code.count("with DAG(")
+    for dag in dags:
+        stored = json.dumps(to_dict(dag))
+        assert dag.dag_id in stored
+        assert stored.count("FlokitSyncedTrigger") == block.code.count("AssetWatcher(")
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
+@of("watch")
+def test_syncs_start_dags(
+    block: Block, flokit: SimulatedFlokit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each watcher tells of what happens, as documented, and the task of the DAG understands what it is told."""
+    from airflow.sdk.definitions.asset import AssetUniqueKey
+    from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
+
+    ids, synced_at = ("int_01hx4j7stripe", "int_01hx4j7adjust"), "2099-01-01T12:00:00Z"
+    for each in ids:
+        flokit.add_integration(each)
+
+    async def play() -> None:
+        for each in ids:
+            flokit.set_state(each, status="error", error_message="bad secret", last_synced_at=synced_at)
+
+    assets = [value for value in execute(block).values() if isinstance(value, Asset)]
+    triggers = [quick(watcher.trigger) for asset in assets for watcher in asset.watchers]
+    events = asyncio.run(told(flokit, play, *triggers))
+    happened = [(event["event"], event["integration_id"]) for event in events]
+    assert sorted(happened) == sorted((trigger.on, trigger.integration_id) for trigger in triggers)
+    (documented,) = [json.loads(block.code) for block in blocks("json") if '"event"' in block.code]
+    assert all(event.keys() == documented.keys() for event in events)
+    for dag in read(block, tmp_path):
+        (asset,), (event,), (load,) = assets, events, dag.tasks
+        triggering = {AssetUniqueKey.from_asset(asset): [SimpleNamespace(extra={"payload": event})]}
+        load.python_callable(triggering_asset_events=TriggeringAssetEventsAccessor(triggering))
+        assert synced_at in capsys.readouterr().out
+
+
+def quick(trigger: Any) -> FlokitSyncedTrigger:
+    """Return the trigger as the triggerer makes it from its row, but one that polls quickly."""
+    path, arguments = trigger.serialize()
+    assert path == f"{FlokitSyncedTrigger.__module__}.{FlokitSyncedTrigger.__name__}"
+    return FlokitSyncedTrigger(**{**arguments, "poll_interval": 0.05})
 
 
 @of("before")
@@ -81,14 +173,6 @@ def test_scripts_run(block: Block, flokit: SimulatedFlokit) -> None:
     """The script ends by itself, without an error."""
     flokit.add_integration("int_01hx4j7stripe", status="error", sync=Sync(duration=0))
     execute(block)
-
-
-def test_what_only_airflow_3_has() -> None:
-    """The block runs on Airflow 3; on 2 it is Python at least."""
-    for block in blocks("airflow3"):
-        compile(block.code, block.name, "exec")
-        if AIRFLOW_V_3_0_PLUS:
-            execute(block)
 
 
 def test_json_is_json() -> None:
@@ -106,9 +190,9 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @pytest.mark.usefixtures("airflow_db")
 def test_test_files_pass(tmp_path: Path) -> None:
     """A user's own test files, with the README's DAG as warehouse.py and the docs' conftest.py, pass under pytest."""
-    (conftest,) = blocks("conftest")
+    (conftest,) = {block.code for block in blocks("conftest")}
     (tmp_path / "warehouse.py").write_text(gate().code)
-    (tmp_path / "conftest.py").write_text(conftest.code)
+    (tmp_path / "conftest.py").write_text(conftest)
     ours_are_errors = "filterwarnings=error:::(airflow_provider_flokit|warehouse|test_)"
     files = blocks("pytest")
     for number, block in enumerate(files):
@@ -147,6 +231,27 @@ def test_the_diagram_knows_every_status(block: Block) -> None:
     assert block.code.startswith("stateDiagram")
     for status in IntegrationStatus:
         assert re.search(rf"\b{status}\b", block.code), status
+
+
+@of("tree")
+def test_the_tree_is_that_of_the_exceptions(block: Block) -> None:
+    """Every exception has a line, below the one that it is a kind of."""
+    above: list[str] = []
+    for found in re.finditer(r"^([\s\u2500-\u257f]*)(Flokit\w+)", block.code, re.MULTILINE):
+        depth, name = len(found[1]) // 4, found[2]
+        above[depth:] = [name]
+        assert [base.__name__ for base in getattr(errors, name).__mro__[1:]][:depth] == above[-2::-1]
+    assert set(re.findall(r"Flokit\w*Error", block.code)) == {name for name in vars(errors) if "Flokit" in name}
+
+
+def read(block: Block, folder: Path) -> list[DAG]:
+    """Return the DAGs that Airflow finds in a file with the block."""
+    module = "airflow.dag_processing.dagbag" if AIRFLOW_V_3_2_PLUS else "airflow.models.dagbag"
+    file = folder / "block.py"
+    file.write_text(block.code)
+    bag = importlib.import_module(module).DagBag(file)
+    assert not bag.import_errors
+    return list(bag.dags.values())
 
 
 def execute(block: Block) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!" + _LINK.pattern)
 _IDS = [str(path.relative_to(REPOSITORY)) for path in documents()]
 
 
@@ -38,13 +39,29 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_every_picture_is_shown() -> None:
+    """Each file under docs/images is a picture in some document; none is kept for nothing."""
+    shown = {(path.parent / link).resolve() for path in documents() for link in _PICTURE.findall(path.read_text())}
+    pictures = set((REPOSITORY / "docs" / "images").iterdir())
+    assert pictures
+    assert pictures <= shown
+
+
+def test_every_target_of_make_that_is_named_is_there() -> None:
+    """What the prose tells to make, make knows."""
+    targets = set(re.findall(r"^([\w.-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    named = {name for path in documents() for name in re.findall(r"`make ([\w.-]+)", path.read_text())}
+    assert named
+    assert named <= targets
+
+
 def test_the_readme_is_for_reading() -> None:
     """The README has fewer than 300 lines; everything else is in docs/."""
     assert len((REPOSITORY / "README.md").read_text().splitlines()) < 300
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in documents() if path.parent.name == "docs"], ids=lambda path: path.name
+    "path", [path for path in documents() if path.parent == REPOSITORY / "docs"], ids=lambda path: path.name
 )
 def test_every_document_is_found_from_the_readme(path: Path) -> None:
     """The README links to every document."""

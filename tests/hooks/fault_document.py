@@ -19,8 +19,8 @@ INTRODUCTION: Final = """\
 # What every fault comes to
 
 This page is written by `python -m tests.hooks.fault_document` from the very rows that the tests play, for every call
-and over both transports: `FlokitHook` (requests, in workers) and `FlokitAsyncHook` (aiohttp, in the triggerer) come to
-the same exception, the same message and the same number of attempts.
+and over both transports: of each of these faults, `FlokitHook` (requests, in workers) and `FlokitAsyncHook` (aiohttp,
+in the triggerer) make the same exception, the same message and the same number of attempts.
 
 *list*, *get* and *sync* are `list_integrations()`, `get_integration()` and `trigger_sync()`; where none is named, the
 row holds for all three. Each message begins with the call and the connection, as in
@@ -43,8 +43,8 @@ BOUNDS: Final = {
         f"than asked, so that a crowd does not come back as one"
     ),
     "`Retry-After`": (
-        f"no attempt comes earlier, within an hour. More than {retry.RETRY_AFTER_LIMIT:g} s: a call outside a wait gives up at once "
-        f"and names the time; a wait goes on, and ends at its own deadline"
+        f"no attempt comes earlier, within an hour. More than {retry.RETRY_AFTER_LIMIT:g} s: a call outside a wait "
+        f"gives up at once and names the time; a wait goes on, and ends at its own deadline"
     ),
     "the body of an answer": (
         f"{BODY_LIMIT >> 20} MiB, decompressed; what is larger is not read to its end. Only gzip is asked for and "
