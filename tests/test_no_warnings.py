@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.checkout import EXAMPLE_DAGS, REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def warned(dags: Path) -> list[dict[str, Any]]:
@@ -28,7 +30,7 @@ def warned(dags: Path) -> list[dict[str, Any]]:
 
 def test_nothing_is_warned_of() -> None:
     """Every module, the provider's discovery and every example DAG: no warning that comes from here, or names it."""
-    assert warned(REPOSITORY / "example_dags") == []
+    assert warned(EXAMPLE_DAGS) == []
 
 
 def test_a_deprecated_import_would_be_told(tmp_path: Path) -> None:

@@ -6,20 +6,20 @@ import contextlib
 import json
 import re
 import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_flokit.simulator import Simulator, Sync
+from tests.checkout import EXAMPLE_DAGS
 from tests.system.local_airflow import AIRFLOW_3, LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.system
 
-EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 REVENUECAT, APPSFLYER, STRIPE = "int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"
 FAILING, ADAPTY = "int_01hx4j7failing", "int_01hx4j7adapty"
 REASON = "Webhook signature verification failed"
