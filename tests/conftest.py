@@ -17,9 +17,15 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.system import package
+
+if TYPE_CHECKING:
+    from tests.system.package import Distributions
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -57,9 +63,22 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options with which what is to be released is tested, instead of what is built for the tests."""
+    parser.addoption("--distributions", type=Path, help="folder of the sdist and the wheel to test")
+    parser.addoption("--installed", type=Path, help="Python of an environment that the wheel is installed in")
+
+
 def pytest_unconfigure() -> None:
     """Remove the run's Airflow home."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """Return sdist and wheel: those that ``--distributions`` names, else new ones."""
+    folder: Path | None = request.config.getoption("--distributions")
+    return package.distributions_in(folder) if folder else package.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
