@@ -24,14 +24,9 @@ from rich.console import Console
 
 from airflow_provider_flokit.simulator import RemoteSimulator, Sync
 from tests.checkout import EXAMPLE_DAGS
-from tests.system.local_airflow import (
-    AIRFLOW_VERSION,
-    LocalAirflow,
-    LocalAirflowError,
-    exit_on_signal,
-    free_port,
-)
+from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal, free_port
 from tests.system.processes import Component, stop_all
+from tests.system.settings import AIRFLOW_VERSION
 from tests.system.workspace import look_at_workspace
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from playwright.sync_api import sync_playwright
 
 from airflow_provider_flokit.simulator import Simulator
 from tests.checkout import REPOSITORY
-from tests.system.local_airflow import AIRFLOW_3, AIRFLOW_VERSION, LocalAirflow
+from tests.system.local_airflow import LocalAirflow
+from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION
 from tests.ui.browser import ARGUMENTS, MISSING, find_chromium
 from tests.ui.form_airflow_2 import PASSWORD, USER, Airflow2Form
 from tests.ui.form_airflow_3 import Airflow3Form
