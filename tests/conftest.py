@@ -21,9 +21,12 @@ import pytest
 from hypothesis import settings
 
 from tests.deprecations import ours_fail
+from tests.system import package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.system.package import Distributions
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -53,6 +56,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options with which what is to be released is tested, instead of what is built for the tests."""
+    parser.addoption("--distributions", type=Path, help="folder of the sdist and the wheel to test")
+    parser.addoption("--installed", type=Path, help="Python of an environment that the wheel is installed in")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """
     Load Airflow before any test does.
@@ -78,6 +87,13 @@ def _nothing_of_ours_is_deprecated() -> Iterator[None]:
     """Fail a test in which something of ours is told to be deprecated, also where Airflow's own warnings may pass."""
     with ours_fail():
         yield
+
+
+@pytest.fixture(scope="session")
+def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """Return sdist and wheel: those that ``--distributions`` names, else new ones."""
+    folder: Path | None = request.config.getoption("--distributions")
+    return package.distributions_in(folder) if folder else package.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

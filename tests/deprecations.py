@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from tests.checkout import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_REPOSITORY: Final = Path(__file__).parents[1]
 # The docs' code blocks are compiled under the name of their document.
 _PLACES: Final = tuple(
-    str(_REPOSITORY / place) for place in ("airflow_provider_flokit/", "example_dags/", "docs/", "README.md")
+    str(REPOSITORY / place) for place in ("airflow_provider_flokit/", "example_dags/", "docs/", "README.md")
 )
 _NAMES: Final = ("airflow_provider_flokit", "airflow-provider-flokit")
 _DEPRECATIONS: Final = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
@@ -30,7 +30,7 @@ def is_ours(filename: str, message: object) -> bool:
     :param filename: The file that it is attributed to.
     :param message: What it says.
     """
-    return str(_REPOSITORY / filename).startswith(_PLACES) or any(name in str(message) for name in _NAMES)
+    return str(REPOSITORY / filename).startswith(_PLACES) or any(name in str(message) for name in _NAMES)
 
 
 @contextmanager

@@ -8,26 +8,27 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-import airflow_provider_flokit
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Sync
+from tests.checkout import EXAMPLE_DAGS
 from tests.modes import DEFERRED, WORKER, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.providers.common.compat.sdk import BaseOperator
 
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
 KINDS = [FlokitTriggerSyncOperator, FlokitIntegrationSensor]
 STRIPE = "int_01hx4j7stripe"
-EXAMPLES = sorted((Path(airflow_provider_flokit.__file__).parents[1] / "example_dags").glob("*.py"))
+EXAMPLES = sorted(EXAMPLE_DAGS.glob("*.py"))
 
 
 def luminance(colour: str) -> float:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,12 +14,13 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from tests.checkout import EXAMPLE_DAGS, REPOSITORY
 from tests.deprecations import ours_fail
 
 if TYPE_CHECKING:
-    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
+    from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
 
 def warned(dags: Path) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def warned(dags: Path) -> list[dict[str, Any]]:
 
 def test_nothing_is_warned_of() -> None:
     """Every module, the provider's discovery and every example DAG: no warning that comes from here, or names it."""
-    assert warned(REPOSITORY / "example_dags") == []
+    assert warned(EXAMPLE_DAGS) == []
 
 
 @pytest.mark.usefixtures("airflow_db")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.checkout import EXAMPLE_DAGS, REPOSITORY
 
 HEAVY = ("requests", "aiohttp", "airflow_provider_flokit.triggers", "airflow_provider_flokit.hooks.flokit")
 
@@ -87,6 +86,6 @@ def test_what_is_heavy_would_be_seen() -> None:
 
 def test_parsing_does_no_input_or_output() -> None:
     """Making operators, sensors, hooks and triggers, in every mode and in every example, opens no socket."""
-    examples = sorted(str(path) for path in (REPOSITORY / "example_dags").glob("*.py"))
+    examples = sorted(str(path) for path in EXAMPLE_DAGS.glob("*.py"))
     assert examples
     assert run(FORBIDDEN, *examples) == "[]"

@@ -18,9 +18,9 @@ import airflow_provider_flokit
 from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.connection import CONN_TYPE, FlokitConnection
 from airflow_provider_flokit.hooks.flokit import FlokitHook
+from tests.checkout import REPOSITORY
 
 AIRFLOW = Path(airflow.__file__).parent
-REPOSITORY = Path(airflow_provider_flokit.__file__).parent.parent
 INFO = get_provider_info()
 CONNECTION = INFO["connection-types"][0]
 EXTRAS = {"timeout", "retry_limit", "verify", "proxies", "allow_insecure_http"}

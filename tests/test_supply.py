@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import ast
 import email
-import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-import pytest
 from packaging.requirements import Requirement
 
-from airflow_provider_flokit import __version__
+from tests.checkout import REPOSITORY
+from tests.system.package import NAME
 
 if TYPE_CHECKING:
     from email.message import Message
+    from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+    from tests.system.package import Distributions
+
 PACKAGE = REPOSITORY / "airflow_provider_flokit"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-DIST_INFO = f"airflow_provider_flokit-{__version__}.dist-info"
+DIST_INFO = f"{NAME}.dist-info"
 IMPORTED_AS = {
     "apache-airflow": "airflow",
     "apache-airflow-providers-common-compat": "airflow",
@@ -50,20 +51,6 @@ ONLY_FOR_COLOUR = {"rich"}
 """The simulator prints plainly where it is missing."""
 
 
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build wheel and source distribution, without a network, and return their folder."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    return folder
-
-
 def sources() -> set[str]:
     """Return the package's files, as Git would have them."""
     return {
@@ -73,28 +60,29 @@ def sources() -> set[str]:
     }
 
 
-def metadata(dist: Path) -> Message:
+def metadata(wheel: Path) -> Message:
     """Return the wheel's metadata."""
-    (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return email.message_from_bytes(archive.read(f"{DIST_INFO}/METADATA"))
 
 
-def test_the_wheel_holds_only_the_package(dist: Path) -> None:
+def test_there_is_one_of_each(distributions: Distributions) -> None:
+    """A source distribution and a wheel for every Python 3 lie in the folder, of this version and no other."""
+    assert set(distributions.wheel.parent.iterdir()) == set(distributions)
+
+
+def test_the_wheel_holds_only_the_package(distributions: Distributions) -> None:
     """Every file of the package, its metadata and licence, and nothing beside: no tests, DAGs, caches or settings."""
-    (wheel,) = dist.glob("*.whl")
-    assert wheel.name == f"airflow_provider_flokit-{__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(distributions.wheel) as archive:
         names = set(archive.namelist())
     about = {f"{DIST_INFO}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
     assert names == sources() | about
 
 
-def test_the_source_distribution_holds_only_sources(dist: Path) -> None:
+def test_the_source_distribution_holds_only_sources(distributions: Distributions) -> None:
     """The package, what builds and tests it, and what is read first; nothing that a machine left behind."""
-    (sdist,) = dist.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        names = {PurePosixPath(name).relative_to(sdist.name.removesuffix(".tar.gz")) for name in archive.getnames()}
+    with tarfile.open(distributions.sdist) as archive:
+        names = {PurePosixPath(name).relative_to(NAME) for name in archive.getnames()}
     included = {entry.strip("/") for entry in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]}
     # What hatchling adds by itself.
     added = {"PKG-INFO", "pyproject.toml", "README.md", "LICENSE", ".gitignore"}
@@ -104,9 +92,10 @@ def test_the_source_distribution_holds_only_sources(dist: Path) -> None:
     assert ".venv" not in {part for name in names for part in name.parts}
 
 
-def test_the_metadata_asks_for_what_pyproject_says(dist: Path) -> None:
+def test_the_metadata_asks_for_what_pyproject_says(distributions: Distributions) -> None:
     """The dependencies of the wheel are those of pyproject.toml, with lower bounds and no upper ones."""
-    asked = {Requirement(line) for line in metadata(dist).get_all("Requires-Dist", []) if "extra ==" not in line}
+    lines = metadata(distributions.wheel).get_all("Requires-Dist", [])
+    asked = {Requirement(line) for line in lines if "extra ==" not in line}
     assert asked == {Requirement(line) for line in PROJECT["project"]["dependencies"]}
     for requirement in asked:
         assert [each.operator for each in requirement.specifier] == [">="], requirement

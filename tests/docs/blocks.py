@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from markdown_it import MarkdownIt  # comes with rich, which every Airflow needs
 
+from tests.checkout import REPOSITORY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REPOSITORY: Final = Path(__file__).parents[2]
+    from pathlib import Path
 
 KINDS: Final = {
     "run": ("python", "a DAG, run to its end against the simulator"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit import connection, errors, retry, watch
 from airflow_provider_flokit.body import BODY_LIMIT
+from tests.checkout import REPOSITORY
 from tests.hooks.fault_matrix import CALLS, GROUPS, TIMEOUT
 
 if TYPE_CHECKING:
     from tests.hooks.fault_matrix import Row
 
-DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "faults.md"
+DOCUMENT: Final = REPOSITORY / "docs" / "faults.md"
 
 INTRODUCTION: Final = """\
 # What every fault comes to

@@ -28,7 +28,8 @@ from rich.table import Table
 from tests.system import chaos_watchers  # noqa: F401 - adds its case
 from tests.system.chaos_cases import CASES, COUNTS, START_TIMEOUT
 from tests.system.chaos_stage import HeldSimulator, Row, Stage, StoppedError, keys_in
-from tests.system.local_airflow import AIRFLOW_VERSION, LocalAirflow, LocalAirflowError, exit_on_signal
+from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal
+from tests.system.settings import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from tests.system.chaos_stage import Case
 
 DAGS = Path(__file__).parent / "chaos_dags"
-ROOT = Path(__file__).parents[2]
 LIMIT = 1500.0
 """Seconds after which a case that has not ended is given up."""
 
@@ -91,7 +91,6 @@ def start_and_play(scratch: Path, rows: dict[str, Row], cases: Sequence[Case]) -
     with contextlib.ExitStack() as stack:
         simulators: dict[str, HeldSimulator] = {}
         env = {
-            "PYTHONPATH": str(ROOT),
             "CHAOS_COUNTS": json.dumps(COUNTS),
             "CHAOS_BEGAN": datetime.now(UTC).isoformat(),
             "CHAOS_START_TIMEOUT": str(START_TIMEOUT),

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flokit.simulator import Fault, Sync
-from tests.system.chaos_stage import ENDINGS, NEW_KEY, Case
-from tests.system.local_airflow import AIRFLOW_3, AIRFLOW_VERSION
+from tests.system.chaos_judge import ENDINGS, judge
+from tests.system.chaos_stage import NEW_KEY, Case
+from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,8 +67,8 @@ def before_post(stage: Stage, row: Row) -> None:
     row.expect(not simulator.syncs, "a sync had begun before the workers were dead")
     simulator.clear_faults()
     stage.end(run)
-    stage.judge(row, run, tasks[:3], conn_id="chaos_before_post", syncs=1, tries=RETRIED)
-    stage.judge(row, run, tasks[3:], conn_id="chaos_before_post", syncs=1, tries=RETRIED, names=SAME)
+    judge(stage, row, run, tasks[:3], conn_id="chaos_before_post", syncs=1, tries=RETRIED)
+    judge(stage, row, run, tasks[3:], conn_id="chaos_before_post", syncs=1, tries=RETRIED, names=SAME)
 
 
 @case("after_post", "worker lost between POST and deferral", "worker and task")
@@ -89,7 +90,7 @@ def after_post(stage: Stage, row: Row) -> None:
     for task in tasks:
         _kill_in_request(stage, run, task, simulator, "POST")
     stage.end(run)
-    stage.judge(row, run, tasks, conn_id="chaos_after_post", syncs=1, tries=RETRIED, names=SAME)
+    judge(stage, row, run, tasks, conn_id="chaos_after_post", syncs=1, tries=RETRIED, names=SAME)
 
 
 @case("in_worker", "worker lost while it waits in worker mode", "worker and task")
@@ -102,7 +103,7 @@ def in_worker(stage: Stage, row: Row) -> None:
     run = stage.run("chaos_in_worker")
     _kill_waiting(stage, run, tasks, simulator)
     stage.end(run)
-    stage.judge(row, run, tasks, conn_id="chaos_in_worker", syncs=1, tries=RETRIED, names=SAME)
+    judge(stage, row, run, tasks, conn_id="chaos_in_worker", syncs=1, tries=RETRIED, names=SAME)
 
 
 @case(
@@ -124,7 +125,7 @@ def failed_meanwhile(stage: Stage, row: Row) -> None:
     _kill_in_request(stage, run, tasks[0], simulator, "POST")
     _kill_waiting(stage, run, tasks[1:], simulator)
     stage.end(run)
-    stage.judge(row, run, tasks, conn_id="chaos_failed_meanwhile", syncs=2, tries=range(2, 4))
+    judge(stage, row, run, tasks, conn_id="chaos_failed_meanwhile", syncs=2, tries=range(2, 4))
 
 
 def _kill_in_request(stage: Stage, run: Run, task: str, simulator: HeldSimulator, method: str) -> None:
@@ -134,7 +135,7 @@ def _kill_in_request(stage: Stage, run: Run, task: str, simulator: HeldSimulator
         return any(r.integration_id == f"int_{task}" and r.method == method for r in simulator.requests)
 
     stage.until(asked, 90, f"{task} sends its {method}", lambda: stage.airflow.task_states(*run))
-    stage.airflow.kill_task(*run, task, supervisor=True)
+    stage.airflow.kill_task(*run, task)
     stage.tell(f"{run.dag_id}.{task} and its worker killed in the {method}")
 
 
@@ -142,7 +143,7 @@ def _kill_waiting(stage: Stage, run: Run, tasks: Iterable[str], simulator: HeldS
     """Kill tasks, and the workers above them, that wait in a worker: FloKit has been asked after the POST."""
     for task in tasks:
         stage.until(lambda task=task: _polled(simulator, task), 90, f"{task} waits", lambda: simulator.requests[-3:])
-        stage.airflow.kill_task(*run, task, supervisor=True)
+        stage.airflow.kill_task(*run, task)
         stage.tell(f"{run.dag_id}.{task} and its worker killed while it waited")
 
 
@@ -191,7 +192,8 @@ def ambiguous(stage: Stage, row: Row) -> None:
         posts = [len(stage.simulators[name].posts(f"int_{task}")) for task in tasks]
         row.expect(all(count == 2 for count in posts), f"{name}: {posts} POSTs of {tasks}, not two each")
         # In the queue, a repeated POST starts a second sync: that is what an honoured key is for.
-        stage.judge(
+        judge(
+            stage,
             row,
             run,
             tasks,
@@ -223,7 +225,7 @@ def running(stage: Stage, row: Row) -> None:
     for task in tasks:
         log = stage.airflow.task_log(*run, task)
         row.expect("attached" in log, f"{task}: the log does not say that it attached")
-    stage.judge(row, run, tasks, conn_id="chaos_running", syncs=0, names=None)
+    judge(stage, row, run, tasks, conn_id="chaos_running", syncs=0, names=None)
 
 
 # FloKit is away, or wants another key
@@ -274,11 +276,11 @@ def _judge_all_modes(stage: Stage, row: Row, run: Run, *, worker_tries: int | ra
     names = -1 if worker_tries == 1 else SAME
     for kind, syncs in (("sync", 1), ("watch", 0)):
         one = [task for task in deferred if task.startswith(kind)]
-        stage.judge(row, run, one, conn_id=run.dag_id, syncs=syncs, runs=2)
+        judge(stage, row, run, one, conn_id=run.dag_id, syncs=syncs, runs=2)
         one = [task for task in worker if task.startswith(kind)]
-        stage.judge(row, run, one, conn_id=run.dag_id, syncs=syncs, tries=worker_tries, names=names)
+        judge(stage, row, run, one, conn_id=run.dag_id, syncs=syncs, tries=worker_tries, names=names)
     tries = worker_tries if worker_tries == 1 else range(1, 3)
-    stage.judge(row, run, [_RESCHEDULED], conn_id=run.dag_id, syncs=0, tries=tries)
+    judge(stage, row, run, [_RESCHEDULED], conn_id=run.dag_id, syncs=0, tries=tries)
 
 
 def _staggered(first: float, last: float) -> dict[str, float]:
@@ -299,7 +301,7 @@ def outage(stage: Stage, row: Row) -> None:
     simulator.stop()
     simulator.time.go()
     stage.tell(f"chaos_outage: the simulator is down for {OUTAGE:g} s")
-    stage.pause(OUTAGE)
+    stage.idle(OUTAGE)
     row.expect(
         all(stage.airflow.task_states(*run)[task, -1] == state for task, state in _MODES.items()),
         f"the waits did not go on: {stage.airflow.task_states(*run)}",
@@ -344,7 +346,7 @@ def retries(stage: Stage, row: Row) -> None:
         row.expect(
             ERROR in first and "FlokitSyncFailedError" in first, f"{task}: the log does not say why try 1 failed"
         )
-    stage.judge(row, run, tasks, conn_id="chaos_retries", syncs=2, tries=2)
+    judge(stage, row, run, tasks, conn_id="chaos_retries", syncs=2, tries=2)
 
 
 @case("slow", "timed-out wait, retries left: the same sync", "-")
@@ -359,7 +361,7 @@ def slow(stage: Stage, row: Row) -> None:
     for task in tasks:
         first = stage.airflow.task_log(*run, task, try_number=1)
         row.expect("FlokitWaitTimeoutError" in first, f"{task}: the log does not say that try 1 timed out")
-    stage.judge(row, run, tasks, conn_id="chaos_slow", syncs=1, tries=range(2, 20), names=SAME)
+    judge(stage, row, run, tasks, conn_id="chaos_slow", syncs=1, tries=range(2, 20), names=SAME)
 
 
 @case("cleared", "ended task cleared by the user: starts anew", "-")
@@ -374,13 +376,13 @@ def cleared(stage: Stage, row: Row) -> None:
     run = stage.run("chaos_cleared")
     stage.end(run)
     for task, count in tries.items():
-        stage.judge(row, run, [task], conn_id="chaos_cleared", syncs=count, tries=count)
+        judge(stage, row, run, [task], conn_id="chaos_cleared", syncs=count, tries=count)
     stage.tell("chaos_cleared: all tasks are cleared")
     stage.clear(run, *tries)
     stage.until(lambda: stage.airflow.run_state(*run) not in ("success", "failed"), 30, "the run goes on")
     stage.end(run)
     for task, count in tries.items():
-        stage.judge(row, run, [task], conn_id="chaos_cleared", syncs=count + 1, tries=count + 1)
+        judge(stage, row, run, [task], conn_id="chaos_cleared", syncs=count + 1, tries=count + 1)
 
 
 @case("timeout", "wait past its timeout", "-")
@@ -395,12 +397,10 @@ def timeout(stage: Stage, row: Row) -> None:
     run = stage.run("chaos_timeout", {"synced_after": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
     stage.end(run)
     told = ("AirflowSensorTimeout", "not ready within 6 s")
-    stage.judge(row, run, watches, conn_id="chaos_timeout", state="failed", syncs=0, said=told)
-    stage.judge(
-        row, run, ["late_watch_soft"], conn_id="chaos_timeout", state="skipped", syncs=0, said=("not ready within 6 s",)
-    )
+    judge(stage, row, run, watches, conn_id="chaos_timeout", state="failed", syncs=0, said=told)
+    judge(stage, row, run, ["late_watch_soft"], conn_id="chaos_timeout", state="skipped", syncs=0, said=told[1:])
     told = ("FlokitWaitTimeoutError", "not ready within 6 s")
-    stage.judge(row, run, syncs, conn_id="chaos_timeout", state="failed", syncs=1, said=told)
+    judge(stage, row, run, syncs, conn_id="chaos_timeout", state="failed", syncs=1, said=told)
 
 
 # Airflow itself
@@ -417,7 +417,7 @@ def scheduler(stage: Stage, row: Row) -> None:
     stage.airflow.kill("scheduler")
     simulator.time.go()
     stage.tell("the scheduler and all workers are dead for 10 s")
-    stage.pause(10)
+    stage.idle(10)
     stage.restart("scheduler")
     stage.end(run)
     _judge_all_modes(stage, row, run, worker_tries=RETRIED)
@@ -435,7 +435,7 @@ def started(stage: Stage, row: Row) -> None:
     run = stage.run("chaos_started", {"synced_after": now.isoformat(), "integration_id": "int_id_of_conf"})
     stage.until_in(run, dict.fromkeys((*before, *down, *after, "late", "late_soft"), "deferred"))
     waiting_since = datetime.now(UTC)
-    stage.pause(2)
+    stage.idle(2)
     for task in (*before, *down, *after):
         ran = stage.events(run, task)["running"]
         wanted = 1 if task == "unrendered" else 0
@@ -451,18 +451,18 @@ def started(stage: Stage, row: Row) -> None:
     stage.airflow.kill("triggerer")
     stage.tell("the triggerer is dead for 5 s")
     sync(*down)
-    stage.pause(5)
+    stage.idle(5)
     stage.restart("triggerer")
     stage.until_in(run, {"conf": "success", "failing": "failed"})
     sync(*after)
     stage.end(run)
     for task in (*before, *down, *after):
         runs = (2 if task == "unrendered" else 1) if renders else None
-        stage.judge(row, run, [task], conn_id="chaos_started", syncs=0, runs=runs)
+        judge(stage, row, run, [task], conn_id="chaos_started", syncs=0, runs=runs)
     runs = 1 if renders else None
     told = ("AirflowSensorTimeout", "not ready within 30 s")
-    stage.judge(row, run, ["late"], conn_id="chaos_started", state="failed", syncs=0, said=told, runs=runs)
-    stage.judge(row, run, ["late_soft"], conn_id="chaos_started", state="skipped", syncs=0, said=told[1:], runs=runs)
+    judge(stage, row, run, ["late"], conn_id="chaos_started", state="failed", syncs=0, said=told, runs=runs)
+    judge(stage, row, run, ["late_soft"], conn_id="chaos_started", state="skipped", syncs=0, said=told[1:], runs=runs)
     took = (stage.ended_at(run, "late") - waiting_since).total_seconds()
     row.expect(20 < took < 45, f"late: a wait of 30 s took {took:.0f} s, with 5 s without a triggerer")
 
@@ -516,12 +516,12 @@ def triggerer(stage: Stage, row: Row) -> None:
     for index in range(COUNTS["watch"]):
         simulator.run_scheduled_sync(f"int_watch_{index}", shape_of(index)[0])
     simulator.time.go()
-    stage.pause(_DOWN)
+    stage.idle(_DOWN)
     stage.airflow.kill("triggerer")
     fired = total - deferred()
     stage.tell(f"the triggerer is dead for {_UP - _DOWN:g} s; {fired} waits had ended")
     row.expect(0 < fired < total / 2, f"{fired} waits had ended when the triggerer was killed")
-    stage.pause(_UP - _DOWN)
+    stage.idle(_UP - _DOWN)
     stage.restart("triggerer")
     stage.until(lambda: deferred() == 0, 120, "no wait is deferred any more", deferred)
     stage.tell("all triggers have fired")
@@ -531,7 +531,7 @@ def triggerer(stage: Stage, row: Row) -> None:
         syncs = 0 if kind == "watch" else 1
         # Airflow 2 counts a try that it did not run for mapped tasks that had to wait for others.
         tries = range(1, 3) if task == "follow" and not AIRFLOW_3 else 1
-        stage.judge(row, run, tasks, conn_id="chaos_triggerer", syncs=syncs, tries=tries, runs=2)
+        judge(stage, row, run, tasks, conn_id="chaos_triggerer", syncs=syncs, tries=tries, runs=2)
     left = stage.airflow.query("SELECT count(*) FROM trigger")[0][0]
     row.expect(left == 0, f"{left} triggers are left over")
     states = stage.airflow.task_states(*run)

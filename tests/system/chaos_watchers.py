@@ -92,7 +92,7 @@ class Watching:
         self.stage.until(
             self.started, 60, f"{what}: the right DAGs start", lambda: {d: self.runs(d) for d in self.wanted}
         )
-        self.stage.pause(QUIET)
+        self.stage.idle(QUIET)
         for dag_id, syncs in self.wanted.items():
             count = len(self.runs(dag_id))
             self.row.expect(count == len(syncs), f"{what}: {dag_id} had {count} runs by then, not {len(syncs)}")
@@ -139,7 +139,7 @@ def watchers(stage: Stage, row: Row) -> None:
     watching.begin()
 
     asked, began = len(simulator.requests), time.monotonic()
-    stage.pause(4 * INTERVAL)
+    stage.idle(4 * INTERVAL)
     count, intervals = len(simulator.requests) - asked, (time.monotonic() - began) / INTERVAL
     row.expect(intervals - 2 <= count <= intervals + 1, f"{count} requests in {intervals:.1f} intervals, not one each")
     stage.tell(f"chaos_watchers: {count} requests in {intervals:.1f} intervals, for {len(watching.wanted)} watchers")
@@ -155,12 +155,12 @@ def watchers(stage: Stage, row: Row) -> None:
     stage.tell("chaos_watchers: the triggerer is dead, right after an event")
     watching.sync("int_a", A, A_TWICE)
     watching.sync("int_b", B_FAILED, error=ERROR)
-    stage.pause(3)
+    stage.idle(3)
     stage.restart("triggerer")
     watching.settle("syncs before and after the triggerer's death")
 
     before = watching.triggers()
-    stage.pause_dag(B)
+    stage.pause(B)
     simulator.outage()
     stage.tell(f"chaos_watchers: FloKit is down for {OUTAGE:g} s, and a DAG is paused")
     asked, began = len(simulator.requests), time.monotonic()
@@ -168,7 +168,7 @@ def watchers(stage: Stage, row: Row) -> None:
     watching.sync("int_b")
     paused_meanwhile = simulator.syncs[-1]
     watching.sync("int_a", A, A_TWICE)
-    stage.pause(max(OUTAGE - (time.monotonic() - began), 1.0))
+    stage.idle(max(OUTAGE - (time.monotonic() - began), 1.0))
     count = len(simulator.requests) - asked
     row.expect(1 <= count <= 12, f"{count} requests while FloKit was down")
     row.expect(len(watching.runs(A)) == len(watching.wanted[A]) - 1, "a DAG has started while FloKit was down")

@@ -23,20 +23,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from airflow_provider_flokit.simulator import RemoteSimulator, Sync
-from tests.system.local_airflow import (
-    AIRFLOW_VERSION,
-    LocalAirflow,
-    LocalAirflowError,
-    exit_on_signal,
-    free_port,
-)
+from tests.checkout import EXAMPLE_DAGS
+from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal, free_port
 from tests.system.processes import Component, stop_all
+from tests.system.settings import AIRFLOW_VERSION
 from tests.system.workspace import look_at_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 DAG_ID, SYNC, LOAD = "flokit_gate", "sync_stripe", "load_warehouse"
 INTEGRATION = "int_01hx4j7stripe"
 REASON = "Webhook signature verification failed — check your signing secret"

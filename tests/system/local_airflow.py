@@ -24,15 +24,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.system.processes import Component, send, stop_all
-from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION, environment
+from tests.system.settings import AIRFLOW_3, environment
 from tests.system.task_logs import read_task_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
-
-__all__ = ["AIRFLOW_3", "AIRFLOW_VERSION", "LocalAirflow", "LocalAirflowError"]
 
 T = TypeVar("T")
 
@@ -122,50 +120,35 @@ class LocalAirflow:
         """Start a component (again); its output goes to ``logs/NAME.log``."""
         self.components[name].start()
 
-    def kill(self, name: str, sig: int = signal.SIGKILL, *, whole: bool = True, timeout: float = 60.0) -> None:
+    def kill(self, name: str, sig: int = signal.SIGKILL, *, timeout: float = 60.0) -> None:
         """
         Send a signal to a component and wait until it is gone.
 
-        :param whole: Also to everything that it started (the scheduler's workers and their tasks), as when a
-            machine or container dies. False: to its main process only.
+        Everything that it started (the scheduler's workers and their tasks) gets it too, as when a machine or
+        container dies.
+
         :param timeout: Seconds to wait for its end; TimeoutError after that.
         """
-        self.components[name].kill(sig, whole=whole, timeout=timeout)
+        self.components[name].kill(sig, timeout=timeout)
 
-    def restart(self, name: str, sig: int = signal.SIGTERM) -> None:
-        """End a component and start it again."""
-        self.kill(name, sig)
-        self.start(name)
-
-    def kill_task(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        map_index: int = -1,
-        sig: int = signal.SIGKILL,
-        *,
-        supervisor: bool = False,
-    ) -> None:
+    def kill_task(self, dag_id: str, run_id: str, task_id: str) -> None:
         """
-        Send a signal to the process that runs a task right now.
+        Kill the process that runs a task right now, and the worker processes above it.
 
-        :param supervisor: Also to the worker processes above it, so that nobody is left to report the end:
-            the scheduler must notice by itself.
+        Nobody is left to report the end: the scheduler must notice by itself.
         """
         rows = self.query(
-            "SELECT pid FROM task_instance"
-            " WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND state = 'running'",
-            (dag_id, run_id, task_id, map_index),
+            "SELECT pid FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ? AND state = 'running'",
+            (dag_id, run_id, task_id),
         )
-        workers = {process.pid: process for process in self.components["scheduler"].members()}
+        scheduler = self.components["scheduler"]
+        workers = {process.pid: process for process in scheduler.members() if process.pid != scheduler.pid}
         if not rows or rows[0]["pid"] not in workers:
             raise LocalAirflowError(f"{dag_id}.{task_id} runs in no process of this Airflow")
-        target = workers[rows[0]["pid"]]
-        above = [parent for parent in target.parents() if parent.pid in workers] if supervisor else []
-        for process in [*reversed(above), target]:
-            if process.pid != self.components["scheduler"].pid:
-                send(process.pid, sig)
+        task = workers[rows[0]["pid"]]
+        above = [parent for parent in task.parents() if parent.pid in workers]
+        for process in [*reversed(above), task]:
+            send(process.pid, signal.SIGKILL)
 
     def stop(self, grace: float = 5.0) -> None:
         """Stop everything that was started here: asked first, killed after the grace period (seconds)."""
@@ -193,22 +176,39 @@ class LocalAirflow:
             printed = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
             raise LocalAirflowError(f"airflow {' '.join(arguments)} failed:\n{printed}")
 
+    def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Call Airflow's REST API, logging in first if need be."""
+        headers = {"Content-Type": "application/json"}
+        if path != "/auth/token":
+            if not self._token:
+                self._token = self.api("GET", "/auth/token")["access_token"]
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - loopback
+        try:
+            with _DIRECT.open(request, timeout=60) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")[:2000]
+            raise LocalAirflowError(f"{method} {path}: {error.code} {said}") from error
+
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, once Airflow has read it from its file."""
         self._wait_for_dag(dag_id)
-        if AIRFLOW_3:
-            self._api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-        else:
-            self.cli("dags", "unpause", dag_id)
+        self._set_paused(dag_id, paused=False)
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
+    def pause(self, dag_id: str) -> None:
+        """Pause a DAG."""
+        self._set_paused(dag_id, paused=True)
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, as a person would, and return its run id."""
         self._wait_for_dag(dag_id)
         now = datetime.now(UTC)
-        run_id = run_id or f"manual__{now:%Y%m%dT%H%M%S}_{uuid.uuid4().hex[:6]}"
+        run_id = f"manual__{now:%Y%m%dT%H%M%S}_{uuid.uuid4().hex[:6]}"
         if AIRFLOW_3:
             run = {"dag_run_id": run_id, "logical_date": now.isoformat(), "conf": dict(conf or {})}
-            self._api("POST", f"/api/v2/dags/{dag_id}/dagRuns", run)
+            self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", run)
         else:
             self.cli("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
         return run_id
@@ -233,25 +233,7 @@ class LocalAirflow:
             state = self.run_state(dag_id, run_id)
             return state if state in {"success", "failed"} else None
 
-        return self.wait_for(ended, timeout, f"{dag_id} {run_id} has ended", self._states(dag_id, run_id))
-
-    def wait_for_task(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        *states: str,
-        map_index: int = -1,
-        timeout: float = 120.0,
-    ) -> str:
-        """Wait until a task instance is in one of the states and return that state."""
-
-        def reached() -> str | None:
-            state = self.task_states(dag_id, run_id).get((task_id, map_index))
-            return state if state in states else None
-
-        what = f"{dag_id} {run_id}: {task_id} is {' or '.join(states)}"
-        return self.wait_for(reached, timeout, what, self._states(dag_id, run_id))
+        return self.wait_for(ended, timeout, f"{dag_id} {run_id} has ended", lambda: self.task_states(dag_id, run_id))
 
     def wait_for(self, condition: Callable[[], T | None], timeout: float, what: str, detail: Callable[[], object]) -> T:
         """
@@ -281,8 +263,12 @@ class LocalAirflow:
 
         :param try_number: Which try; the newest that has logged if None. Empty text: nothing logged yet.
         """
+        return read_task_log(self.task_log_folder(dag_id, run_id, task_id, map_index), try_number)
+
+    def task_log_folder(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Path:
+        """Return the folder in which the tries of a task have their logs."""
         folder = self.home / "logs" / "tasks" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-        return read_task_log(folder / f"map_index={map_index}" if map_index >= 0 else folder, try_number)
+        return folder / f"map_index={map_index}" if map_index >= 0 else folder
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return an XCom of a task as plain JSON values; None where there is none."""
@@ -290,9 +276,7 @@ class LocalAirflow:
             "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND key = ? AND map_index = ?",
             (dag_id, run_id, task_id, key, map_index),
         )
-        value = rows[0]["value"] if rows else None
-        # SQLite by itself turns a bare JSON number into a number; Airflow 2 stores bytes.
-        return json.loads(value) if isinstance(value, str | bytes) else value
+        return plain_xcom(rows[0]["value"]) if rows else None
 
     def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         """Read from the metadata database; it cannot be written to this way."""
@@ -303,24 +287,11 @@ class LocalAirflow:
 
     # Inside
 
-    def _api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Call Airflow's REST API, logging in first if need be."""
-        headers = {"Content-Type": "application/json"}
-        if path != "/auth/token":
-            if not self._token:
-                self._token = self._api("GET", "/auth/token")["access_token"]
-            headers["Authorization"] = f"Bearer {self._token}"
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - loopback
-        try:
-            with _DIRECT.open(request, timeout=60) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:2000]
-            raise LocalAirflowError(f"{method} {path}: {error.code} {said}") from error
-
-    def _states(self, dag_id: str, run_id: str) -> Callable[[], object]:
-        return lambda: self.task_states(dag_id, run_id)
+    def _set_paused(self, dag_id: str, *, paused: bool) -> None:
+        if AIRFLOW_3:
+            self.api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
+        else:
+            self.cli("dags", "pause" if paused else "unpause", dag_id)
 
     def _wait_for_dag(self, dag_id: str) -> None:
         def read() -> bool:
@@ -363,7 +334,14 @@ def _commands(port: int, *, webserver: bool) -> Iterator[tuple[str, list[str]]]:
     yield "triggerer", ["triggerer", "--skip-serve-logs"]
 
 
+def plain_xcom(stored: Any) -> Any:
+    """Return an XCom, as the database has it, as plain JSON values."""
+    # SQLite by itself turns a bare JSON number into a number; Airflow 2 stores bytes.
+    return json.loads(stored) if isinstance(stored, str | bytes) else stored
+
+
 def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

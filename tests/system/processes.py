@@ -76,17 +76,16 @@ class Component:
         self.wanted = True
         self._sessions.add(self._process.pid)
 
-    def kill(self, sig: int, *, whole: bool, timeout: float) -> None:
+    def kill(self, sig: int, *, timeout: float) -> None:
         """
-        Send a signal and wait until the program is gone.
+        Send a signal to the program and to everything that it started, and wait until it is gone.
 
-        :param whole: Also to everything that it started.
         :param timeout: Seconds to wait; TimeoutError after that.
         """
         if self._process is None:
             raise RuntimeError(f"{self.log.stem} was never started")
         self.wanted = False
-        others = [member for member in self.members() if member.pid != self._process.pid] if whole else []
+        others = [member for member in self.members() if member.pid != self._process.pid]
         send(self._process.pid, sig)
         for other in others:
             send(other.pid, sig)

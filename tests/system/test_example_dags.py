@@ -6,20 +6,21 @@ import contextlib
 import json
 import re
 import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_flokit.simulator import Simulator, Sync
-from tests.system.local_airflow import AIRFLOW_3, LocalAirflow
+from tests.checkout import EXAMPLE_DAGS
+from tests.system.local_airflow import LocalAirflow
+from tests.system.settings import AIRFLOW_3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.system
 
-EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 REVENUECAT, APPSFLYER, STRIPE = "int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"
 FAILING, ADAPTY = "int_01hx4j7failing", "int_01hx4j7adapty"
 REASON = "Webhook signature verification failed"
@@ -62,6 +63,14 @@ class Stage:
                 dict(row) for row in self.airflow.query("SELECT run_id, state FROM dag_run WHERE dag_id = ?", (dag_id,))
             ],
         )
+
+    def told_openlineage(self, job: str, kind: str) -> dict[str, Any]:
+        """Wait until OpenLineage was told of a job's START, COMPLETE or FAIL, and return the event."""
+
+        def found() -> list[dict[str, Any]]:
+            return [each for each in self.lineage if (each["job"]["name"], each["eventType"]) == (job, kind)]
+
+        return self.airflow.wait_for(found, 60, f"OpenLineage has the {kind} of {job}", lambda: len(self.lineage))[0]
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
@@ -168,15 +177,7 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
     """Airflow's real OpenLineage provider writes what the operator tells it: dataset, numbers, sync and outcome."""
     run_id = stage.runs["flokit_asset_producer"]
     assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
-
-    def complete() -> list[dict[str, Any]]:
-        return [
-            event
-            for event in stage.lineage
-            if event["job"]["name"] == "flokit_asset_producer.sync_adapty" and event["eventType"] == "COMPLETE"
-        ]
-
-    (event, *_) = stage.airflow.wait_for(complete, 60, "OpenLineage has the event", lambda: len(stage.lineage))
+    event = stage.told_openlineage("flokit_asset_producer.sync_adapty", "COMPLETE")
     (dataset,) = event["outputs"]
     assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", ADAPTY)
     facets = event["run"]["facets"]
@@ -193,15 +194,7 @@ def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
     """A failed sync is told with its error; the key is in no line."""
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
     assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=120) == "failed"
-
-    def failed() -> list[dict[str, Any]]:
-        return [
-            event
-            for event in stage.lineage
-            if event["job"]["name"] == "flokit_gate.sync_stripe" and event["eventType"] == "FAIL"
-        ]
-
-    (event, *_) = stage.airflow.wait_for(failed, 60, "OpenLineage has the event", lambda: len(stage.lineage))
+    event = stage.told_openlineage("flokit_gate.sync_stripe", "FAIL")
     assert event["outputs"][0]["name"] == FAILING
     assert event["run"]["facets"]["flokit_sync"]["outcome"] == "failed"
     assert REASON in event["run"]["facets"]["errorMessage"]["message"]

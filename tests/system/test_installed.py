@@ -1,25 +1,30 @@
 """
 Airflow's own command line, with the wheel installed: it finds the provider, and connections wherever they are kept.
 
-Every command is a process of its own, with an AIRFLOW_HOME of its own, outside this checkout.
+Every command is a process of its own, with an AIRFLOW_HOME of its own, outside this checkout. ``make dist`` has these
+tests run where pip has installed what is to be released: ``--distributions FOLDER --installed PYTHON``.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import airflow_provider_flokit
 from airflow_provider_flokit.simulator import Simulator
-from tests.system.settings import environment
-from tests.system.wheel import REPOSITORY, build_wheel, environment_with
+from tests.checkout import EXAMPLE_DAGS, REPOSITORY
+from tests.system.package import NAME, environment_with
+from tests.system.settings import AIRFLOW_3, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.system.package import Distributions
 
 pytestmark = pytest.mark.system
 
@@ -27,6 +32,16 @@ CONNECTED = "Connection success!"
 # As the command line shows them: texts.
 SHOWN = {"timeout": "2.5", "retry_limit": "0", "verify": "False", "proxies": {"https": "http://proxy.example:3128"}}
 SETTINGS = {"timeout": 2.5, "retry_limit": 0, "verify": False, "proxies": {"https": "http://proxy.example:3128"}}
+WITHOUT_A_DAG = set() if AIRFLOW_3 else {"flokit_all_sources.py", "flokit_watched_asset.py"}
+"""Airflow 2 has no asset watchers; there these examples define no DAG."""
+
+READ_DAGS = """
+import json, os, sys
+from airflow.models.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+files = [os.path.basename(dag.fileloc) for dag in bag.dags.values()]
+print(json.dumps({"errors": bag.import_errors, "files": files}))
+"""
 
 
 class Installed:
@@ -82,10 +97,12 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(
+    request: pytest.FixtureRequest, distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
+) -> Installed:
     """An Airflow with the wheel, its database made."""
     folder = tmp_path_factory.mktemp("installed")
-    python = environment_with(build_wheel(folder / "dist"), folder / "venv")
+    python = request.config.getoption("--installed") or environment_with(distributions.wheel, folder / "venv")
     (folder / "home").mkdir()
     installed = Installed(python, folder / "home")
     installed.airflow("db", "migrate")
@@ -110,6 +127,20 @@ def test_airflow_discovers_the_provider(installed: Installed) -> None:
     (hook,) = [line for line in installed.airflow("providers", "hooks").splitlines() if line.startswith("flokit")]
     assert "airflow_provider_flokit.hooks.flokit.FlokitHook" in hook
     assert "flokit_conn_id" in hook
+
+
+# The example DAGs
+
+
+def test_airflow_reads_the_example_dags(installed: Installed, distributions: Distributions) -> None:
+    """Every example is in the source distribution, is read there without an error, and defines a DAG."""
+    with tarfile.open(distributions.sdist) as archive:
+        archive.extractall(installed.home, filter="data")
+    printed = installed.run("-W", "ignore", "-c", READ_DAGS, str(installed.home / NAME / "example_dags"))
+    (line,) = [line for line in printed.splitlines() if line.startswith('{"')]
+    read = json.loads(line)
+    assert read["errors"] == {}
+    assert set(read["files"]) == {path.name for path in EXAMPLE_DAGS.glob("*.py")} - WITHOUT_A_DAG
 
 
 # Connections

@@ -17,7 +17,6 @@ from tests.system.local_airflow import LocalAirflow
 pytestmark = pytest.mark.system
 
 KEY = "fk_rw_S3cr3t+Tok/en=&%41~Zq9"
-ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
 @pytest.fixture(scope="module")

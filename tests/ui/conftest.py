@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-import airflow_provider_flokit
 from airflow_provider_flokit.simulator import Simulator
-from tests.system.local_airflow import AIRFLOW_3, AIRFLOW_VERSION, LocalAirflow
+from tests.checkout import REPOSITORY
+from tests.system.local_airflow import LocalAirflow
+from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION
 from tests.ui.browser import ARGUMENTS, MISSING, find_chromium
 from tests.ui.form_airflow_2 import PASSWORD, USER, Airflow2Form
 from tests.ui.form_airflow_3 import Airflow3Form
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from tests.ui.form import ConnectionForm
-
-REPOSITORY = Path(airflow_provider_flokit.__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

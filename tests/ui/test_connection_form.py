@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_flokit import get_provider_info
-from tests.system.local_airflow import AIRFLOW_3
+from tests.system.settings import AIRFLOW_3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
