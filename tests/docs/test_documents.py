@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!" + _LINK.pattern)
 _IDS = [str(path.relative_to(REPOSITORY)) for path in documents()]
 
 
@@ -36,6 +37,22 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.exists(), link
         assert target.is_relative_to(REPOSITORY), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_every_picture_is_shown() -> None:
+    """Each file under docs/images is a picture in some document; none is kept for nothing."""
+    shown = {(path.parent / link).resolve() for path in documents() for link in _PICTURE.findall(path.read_text())}
+    pictures = set((REPOSITORY / "docs" / "images").iterdir())
+    assert pictures
+    assert pictures <= shown
+
+
+def test_every_target_of_make_that_is_named_is_there() -> None:
+    """What the prose tells to make, make knows."""
+    targets = set(re.findall(r"^([\w.-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    named = {name for path in documents() for name in re.findall(r"`make ([\w.-]+)", path.read_text())}
+    assert named
+    assert named <= targets
 
 
 def test_the_readme_is_for_reading() -> None:
