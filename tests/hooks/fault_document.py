@@ -19,8 +19,8 @@ INTRODUCTION: Final = """\
 # What every fault comes to
 
 This page is written by `python -m tests.hooks.fault_document` from the very rows that the tests play, for every call
-and over both transports: of each of these faults, `FlokitHook` (requests, in workers) and `FlokitAsyncHook` (aiohttp,
-in the triggerer) make the same exception, the same message and the same number of attempts.
+and over both transports. Of each of these faults `FlokitHook` (requests, in workers) and `FlokitAsyncHook` (aiohttp, in
+the triggerer) make the same exception, the same message and the same number of attempts.
 
 *list*, *get* and *sync* are `list_integrations()`, `get_integration()` and `trigger_sync()`; where none is named, the
 row holds for all three. Each message begins with the call and the connection, as in
