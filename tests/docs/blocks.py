@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from markdown_it import MarkdownIt  # comes with rich, which every Airflow needs
+from markdown_it import MarkdownIt
 
 from tests.checkout import REPOSITORY
 
