@@ -82,10 +82,13 @@ class Watching:
         )
 
     def confirmed(self) -> bool:
-        """Whether the watchers remember the last sync, so that its event is not told again."""
-        seen = self.simulator.syncs[-1].finished_at
-        rows = self.stage.airflow.query("SELECT value FROM asset_state_store")
-        return seen is not None and any(seen.isoformat() in str(row["value"]) for row in rows)
+        """Whether all watchers of the integration remember its last sync, so that its event is not told again."""
+        last = self.simulator.syncs[-1]
+        rows = self.stage.airflow.query(
+            "SELECT value FROM asset_state_store WHERE key LIKE ?", (f"%/{last.integration_id}",)
+        )
+        seen = last.finished_at
+        return seen is not None and bool(rows) and all(seen.isoformat() in str(row["value"]) for row in rows)
 
     def settle(self, what: str) -> None:
         """Wait until every run that must be has begun, and see that no other does."""
