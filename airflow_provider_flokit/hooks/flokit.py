@@ -317,13 +317,9 @@ class FlokitAsyncHook(BaseHook):
 
     async def renew(self) -> None:
         """Re-read the Airflow connection; if it has changed, the next request is sent by the new one."""
-        before, self._connection = self._connection, None
-        try:
-            changed = await self._settings() != before
-        except BaseException:
-            self._connection = before
-            raise
-        if changed:
+        found = await self._read_settings()
+        if found != self._connection:
+            self._connection = found
             self._last = LastList()
             await self._close()
 
@@ -373,13 +369,16 @@ class FlokitAsyncHook(BaseHook):
 
     async def _settings(self) -> FlokitConnection:
         if self._connection is None:
-            found = await self._looked_up()
-            if isinstance(found, FlokitConfigError):
-                raise found
-            if found.proxies:
-                await asyncio.to_thread(mask, found)
-            self._connection = found
+            self._connection = await self._read_settings()
         return self._connection
+
+    async def _read_settings(self) -> FlokitConnection:
+        found = await self._looked_up()
+        if isinstance(found, FlokitConfigError):
+            raise found
+        if found.proxies:
+            await asyncio.to_thread(mask, found)
+        return found
 
     async def _looked_up(self) -> FlokitConnection | FlokitConfigError:
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson

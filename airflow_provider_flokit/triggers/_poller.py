@@ -91,7 +91,7 @@ class Poller:
         self._undefined_since = 0.0
         self._unlisted = Unlisted()
         self._wanted: set[str] = set()  # single reads for the next poll, beside those of the waiters' own ids
-        self._reads_not_before = 0.0  # no single read until then: FloKit asked for it
+        self._no_read_before: dict[str, float] = {}  # no single read of an id until then: FloKit asked for it
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._single_reads = asyncio.Semaphore(_SINGLE_READS)
 
@@ -229,6 +229,7 @@ class Poller:
                     await self._renew(hook)
                     snapshot = await hook.observe(())
                 except FlokitAPIError as error:
+                    self.undefined = None
                     self._failed(error)
                 except FlokitError as error:
                     if not self._may_pass(error):
@@ -318,7 +319,7 @@ class Poller:
         wanted = {*self._waiters.ids, *self._wanted} if self._wanted else self._waiters.ids
         self._wanted.clear()
         for name in self._unlisted.update(listed, wanted):
-            if name not in self._reading and self._loop.time() >= self._reads_not_before:
+            if name not in self._reading and self._loop.time() >= self._no_read_before.get(name, 0.0):
                 read = self._read_one(hook, name)
                 self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
 
@@ -334,9 +335,10 @@ class Poller:
             del self._reading[name]
         if name in found.unread and isinstance(error := found.unread[name].error, FlokitAPIError):
             pause_over = self._loop.time() + retry.asked_pause(error.retry_after)
-            self._reads_not_before = max(self._reads_not_before, pause_over)
+            self._no_read_before[name] = pause_over
             if isinstance(error, FlokitRateLimitError):
                 self._not_before = max(self._not_before, pause_over)
+                self.trouble = error
         changed = self._unlisted.note(name, found, asked_at)
         for count, waiter in enumerate(self._waiters.for_id(name), 1):
             if (changed or waiter in self._unserved) and self._snapshot is not None:

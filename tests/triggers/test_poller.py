@@ -311,6 +311,21 @@ def test_a_single_read_that_is_to_come_back_later_does_not_stop_the_list(flokit:
     assert sum(r.path == f"{LIST}/int_hidden" for r in flokit.requests) == 1
 
 
+def test_an_id_that_is_to_be_read_later_does_not_keep_another_from_being_read(flokit: Simulator) -> None:
+    """503 with Retry-After for one id, 404 for the next, which is told at once."""
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.answer(503, b"", {"Retry-After": "3600"}), path=f"{LIST}/int_hidden", times=None)
+
+    async def main() -> dict[str, Any]:
+        hidden = asyncio.create_task(fire(trigger("int_hidden", timeout=60)))
+        await asyncio.sleep(0.5)
+        event = await fire(trigger("int_unknown", timeout=3))
+        hidden.cancel()
+        return event
+
+    assert asyncio.run(main())["error"] == "FlokitNotFoundError"
+
+
 def test_a_single_read_older_than_the_baseline_is_no_failure(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
