@@ -131,7 +131,7 @@ class AnswerReader:
             return FlokitNotFoundError(self.message(said, todo))
         if status == HTTPStatus.CONFLICT:
             todo = "A sync is running already; wait for it"
-            return FlokitSyncAlreadyRunningError(self.message(said, todo))
+            return FlokitSyncAlreadyRunningError(self.message(said, todo), at=answer.server_time)
         if not retry.is_retried(status):
             todo = "A repeat would not change this; check the request and the connection's API URL (host)"
             return FlokitRequestError(self.message(said, todo))

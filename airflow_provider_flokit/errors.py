@@ -27,7 +27,12 @@ A retry of the task makes sense for everything below :class:`FlokitError` but :c
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SHOWN_LENGTH = 500
 """Characters of a text from outside that a message shows at most."""
@@ -118,7 +123,16 @@ class FlokitResponseError(FlokitAPIError):
 
 
 class FlokitSyncAlreadyRunningError(FlokitError):
-    """A sync of the integration is running already (HTTP 409)."""
+    """
+    A sync of the integration is running already (HTTP 409).
+
+    :param message: What happened and what to do.
+    :param at: FloKit's time when it said so, None if that is not known.
+    """
+
+    def __init__(self, message: str, *, at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class FlokitSyncFailedError(FlokitError):

@@ -270,6 +270,7 @@ class FlokitAsyncHook(BaseHook):
         self._transport: AiohttpTransport | None = None
         self._entered = False
         self._opening = asyncio.Lock()
+        self._calls = 0  # under way
         self._last = LastList()
 
     async def __aenter__(self) -> Self:
@@ -328,7 +329,16 @@ class FlokitAsyncHook(BaseHook):
         return await self._run(lambda api: api.read_unlisted(integration_id))
 
     async def _run(self, start: Callable[[FlokitAPI], Call[T]]) -> T:
-        call = start(FlokitAPI(await self._settings(), self._last))
+        self._calls += 1
+        try:
+            return await self._performed(start(FlokitAPI(await self._settings(), self._last)))
+        finally:
+            self._calls -= 1
+            # Calls at the same time share the session: the last one closes it.
+            if not self._entered and not self._calls:
+                await self._close()
+
+    async def _performed(self, call: Call[T]) -> T:
         try:
             step = next(call)
             while True:
@@ -343,8 +353,6 @@ class FlokitAsyncHook(BaseHook):
             return done.value  # type: ignore[no-any-return]
         finally:
             call.close()
-            if not self._entered:
-                await self._close()
 
     async def _perform(self, step: Send | Pause | Reload) -> Any:
         match step:

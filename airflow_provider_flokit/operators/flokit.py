@@ -259,8 +259,10 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     def _request(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
         try:
             sync_id, at = hook.start_sync(receipt.integration_id, str(receipt.idempotency_key))
-        except FlokitSyncAlreadyRunningError:
+        except FlokitSyncAlreadyRunningError as running:
             self.log.info("A sync of %s is running already (HTTP 409): attached to it", receipt.integration_id)
+            # An error from before is forgiven from now on, not from when the baseline was read, maybe tries ago.
+            receipt = replace(receipt, triggered_at=running.at or receipt.triggered_at)
         else:
             self.log.info("Triggered sync %s of %s", shown(sync_id), receipt.integration_id)
             receipt = replace(receipt, sync_id=sync_id, triggered_at=at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -729,3 +730,17 @@ def test_a_proxy_of_the_environment_that_is_none_for_http(monkeypatch: pytest.Mo
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(FlokitConfigError, match="proxy that the environment names"):
         proxy_for(FlokitConnection.from_fields(conn_id="c", password="k", host="api.flokit.test"))
+
+
+def test_overlapping_calls_share_a_session(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of a context the call that ends last closes the session, not the one that ends first."""
+    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", sim.connection_uri(retry_limit=0))
+    sim.fail(Fault.slow(0.5), path="/v1/integrations/int_1")
+
+    async def main() -> None:
+        hook = FlokitAsyncHook()
+        one, listed = await asyncio.gather(hook.get_integration("int_1"), hook.list_integrations())
+        assert (one.id, len(listed)) == ("int_1", 3)
+        assert hook._transport is None
+
+    asyncio.run(main())

@@ -78,6 +78,17 @@ def test_a_running_sync_is_attached_to(flokit: Simulator) -> None:
     assert len(flokit.syncs) == 1
 
 
+def test_an_old_error_is_forgiven_from_the_409_on(flokit: Simulator) -> None:
+    """The baseline may be old by then: the running sync has start_timeout from when FloKit told of it."""
+    flokit.configure(when_running="conflict")
+    flokit.add_integration(STRIPE, status="error", error_message="nightly", sync=Sync(start_delay=5.2, duration=0.1))
+    operate()
+    flokit.fail(Fault.slow(4, after_effect=False), method="POST")
+    ended = operate(wait_for_completion=True, start_timeout=3)
+    assert ended.state == "success"
+    assert len(flokit.syncs) == 1
+
+
 def test_an_answer_lost_after_the_request_took_effect_starts_no_second_sync(flokit: Simulator) -> None:
     """The POST is repeated with the same Idempotency-Key."""
     flokit.add_integration(STRIPE)
