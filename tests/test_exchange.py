@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -63,6 +64,24 @@ def test_an_answer_that_never_ends_leaves_nothing_behind(flokit: Simulator, faul
         # The same hook goes on with a new connection.
         assert len(hook.list_integrations()) == 1
     assert within_seconds(lambda: open_files() <= sockets)
+
+
+@pytest.mark.parametrize("fault", [Fault.drop(), Fault.slow(60)], ids=lambda fault: fault.name)
+def test_a_closed_hook_leaves_no_socket_to_the_garbage_collector(flokit: Simulator, fault: Fault) -> None:
+    """An error of urllib3 and its traceback keep each other, and the pool of connections, until they are collected."""
+    flokit.fail(fault)
+    gc.collect()
+    gc.disable()
+    try:
+        sockets = open_files()
+        with FlokitHook() as hook:
+            with pytest.raises(FlokitUnreachableError):
+                hook.list_integrations()
+            assert len(hook.list_integrations()) == 1
+            assert open_files() > sockets
+        assert within_seconds(lambda: open_files() <= sockets)
+    finally:
+        gc.enable()
 
 
 def test_one_thread_at_a_time(flokit: Simulator) -> None:
