@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.connection import FlokitConnection
     from airflow_provider_flokit.steps import Answer, TransportError
 
-_SUCCESSES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
+_SUCCESS: Final = 2  # the first digit
+_EXPECTED: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
 _SOURCE_LIMIT: Final = 64 * 1024
 _CUT_LENGTH: Final = 64  # nothing shorter is ever cut
 
@@ -64,8 +65,10 @@ class AnswerReader:
         :param parse: Reads the body; see :mod:`airflow_provider_flokit.payloads`.
         :raises FlokitError: if it is no success, or not the documented one
         """
-        if answer.status not in _SUCCESSES:
+        if answer.status // 100 != _SUCCESS:
             raise self._refusal(answer)
+        if answer.status not in _EXPECTED:
+            raise self.malformed(answer, "FloKit has no such success")
         if answer.problem:
             raise self.malformed(answer, f"the body cannot be used: {answer.problem}")
         try:

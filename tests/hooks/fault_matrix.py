@@ -157,14 +157,10 @@ def _limited(name: str, fault: Fault, todo: str, *, retried: bool = True, retry_
     )
 
 
-def _unusable(name: str, fault: Faults, why: str) -> Row:
-    return Row(
-        name,
-        fault,
-        FlokitResponseError,
-        f"HTTP 200, but not the documented answer: {why}. Check that the connection's API URL (host) is FloKit's API.",
-        retried=True,
-    )
+def _unusable(name: str, fault: Faults, why: str, status: int = 200) -> Row:
+    says = f"HTTP {status}, but not the documented answer: {why}."
+    todo = "Check that the connection's API URL (host) is FloKit's API."
+    return Row(name, fault, FlokitResponseError, f"{says} {todo}", retried=True)
 
 
 def _refused(name: str, fault: Faults, says: str, *, requests: int = 1) -> Row:
@@ -355,6 +351,7 @@ GROUPS: Final[dict[str, list[Row]]] = {
         Row("gzip", Fault.compressed("gzip"), None, _AS_EVER),
         _unusable("HTML", Fault.answer(200, "html"), "the body is not JSON"),
         _unusable("empty body", Fault.answer(200, "empty"), "the body is not JSON"),
+        _unusable("HTTP 204, without a body", Fault.answer(204, b""), "FloKit has no such success", 204),
         _unusable("JSON that is cut off", Fault.truncated_body(), "the body is not JSON"),
         _unusable("invalid UTF-8", Fault.invalid_utf8(), "the body is not JSON"),
         _unusable("JSON nested 100,000 times", Fault.answer(200, b"[" * 100_000), "the body is not JSON"),

@@ -25,8 +25,20 @@ if TYPE_CHECKING:
     from .conftest import Connect, Hook
 
 
-@pytest.mark.parametrize("status", [204, 206, 300, 304])
-def test_undocumented_success_is_none(hook: Hook, sim: Simulator, status: int) -> None:
+@pytest.mark.parametrize("status", [203, 204, 205, 206])
+@pytest.mark.parametrize("body", [b"", b'{"integrations": []}'], ids=["empty", "a list"])
+def test_undocumented_success_is_none(hook: Hook, sim: Simulator, connect: Connect, status: int, body: bytes) -> None:
+    """Another success than FloKit's own is something else's answer, and repeated as every one that is not usable."""
+    connect(retry_limit=2)
+    sim.fail(Fault.answer(status, body), times=2)
+    assert len(hook("list_integrations")) == 3
+    assert len(sim.requests) == 3
+    sim.fail(Fault.answer(status, body), times=None)
+    assert f"HTTP {status}, but not the documented answer" in failure(hook, FlokitResponseError, "list_integrations")
+
+
+@pytest.mark.parametrize("status", [300, 304])
+def test_neither_success_nor_failure_is_final(hook: Hook, sim: Simulator, status: int) -> None:
     """A status that is neither success nor failure is not taken for success, nor repeated."""
     sim.fail(Fault.answer(status, "empty"))
     assert f"HTTP {status}" in failure(hook, FlokitRequestError, "list_integrations")
