@@ -81,7 +81,22 @@ def parse_whole_list(body: bytes) -> list[Integration]:
     """
     integrations, malformed = parse_list(body)
     for name, bad in malformed.items():
-        raise MalformedDataError(f"integration {shown(name)}: {bad.problem}")
+        raise _malformed(name, bad)
+    return integrations
+
+
+def parse_list_for(body: bytes, integration_type: str) -> list[Integration]:
+    """
+    Read a list for a caller who wants one type: a malformed entry of another type does no harm.
+
+    :param body: The answer's.
+    :param integration_type: The type.
+    """
+    integrations, malformed = parse_list(body)
+    is_found = sum(i.type == integration_type for i in integrations) == 1
+    for name, bad in malformed.items():
+        if bad.type == integration_type or (bad.type is None and not is_found):
+            raise _malformed(name, bad)
     return integrations
 
 
@@ -124,6 +139,10 @@ def harmless(integrations: list[Integration], connection: FlokitConnection) -> l
     if odd:
         integrations = [replace(i, id=name(i.id), type=name(i.type), status=name(i.status)) for i in integrations]
     return [_with_message(i, i.error_message, connection) if i.error_message else i for i in integrations]
+
+
+def _malformed(name: str, entry: MalformedEntry) -> MalformedDataError:
+    return MalformedDataError(f"integration {shown(name)}: {entry.problem}")
 
 
 def _with_message(integration: Integration, message: str, connection: FlokitConnection) -> Integration:

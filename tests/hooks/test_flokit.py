@@ -29,6 +29,7 @@ from airflow_provider_flokit.errors import (
     FlokitError,
     FlokitNotFoundError,
     FlokitPermissionError,
+    FlokitResponseError,
     FlokitServerError,
     FlokitUnreachableError,
 )
@@ -102,6 +103,29 @@ def test_find_integration_of_a_missing_type(hook: Hook, wanted: str) -> None:
         f"No FloKit integration has the type '{wanted}' {CONN}. The workspace has: int_1 (stripe), int_2 (adjust), "
         "int_3 (stripe)."
     )
+
+
+@pytest.mark.parametrize("kind", ["revenuecat", 5], ids=["of another type", "of no type"])
+def test_find_integration_beside_a_malformed_one(hook: Hook, sim: Simulator, kind: Any) -> None:
+    """An integration that FloKit describes wrongly is no reason to fail for another one, as in a wait."""
+    sim.add_integration("int_4", kind, last_synced_at="soon")
+    assert hook("find_integration", "adjust").id == "int_2"
+    assert "int_4" in failure(hook, FlokitResponseError, "list_integrations")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("adjust", "adjust"), ("adapty", "adapty"), (5, "adapty")],
+    ids=["maybe a second one", "maybe the one", "of no type, maybe the one"],
+)
+def test_find_integration_that_may_be_the_malformed_one(
+    hook: Hook, sim: Simulator, connect: Connect, kind: Any, wanted: str
+) -> None:
+    """What may be the one that is looked for is asked for again, and told as malformed, not as missing."""
+    connect(retry_limit=1)
+    sim.add_integration("int_4", kind, last_synced_at="soon")
+    assert "integration int_4: " in failure(hook, FlokitResponseError, "find_integration", wanted)
+    assert len(sim.requests) == 2
 
 
 @pytest.mark.parametrize("wanted", ["", " ", "None", None, 5, ["stripe"], "['stripe']", "stripe\n", "str\x00ipe"])
