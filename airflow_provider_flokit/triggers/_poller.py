@@ -318,8 +318,10 @@ class Poller:
         """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
         wanted = {*self._waiters.ids, *self._wanted} if self._wanted else self._waiters.ids
         self._wanted.clear()
+        now = self._loop.time()
+        self._no_read_before = {name: until for name, until in self._no_read_before.items() if until > now}
         for name in self._unlisted.update(listed, wanted):
-            if name not in self._reading and self._loop.time() >= self._no_read_before.get(name, 0.0):
+            if name not in self._reading and name not in self._no_read_before:
                 read = self._read_one(hook, name)
                 self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
 
