@@ -12,6 +12,8 @@ _KEY_LENGTH_LIMIT: Final = 255
 _CONN_ID_LENGTH_LIMIT: Final = 250
 """What Airflow's database holds."""
 
+_TEMPLATE: Final = ("{{", "{%")
+
 
 def checked_id(integration_id: object, name: str = "integration_id") -> str:
     """
@@ -30,6 +32,7 @@ def checked_id(integration_id: object, name: str = "integration_id") -> str:
         )
     if not isinstance(parsed(text), str):
         raise FlokitArgumentError(f"{name} is {shown(repr(text))}: that is a list or an object, not one id.")
+    _refuse_template(text, name)
     forbidden = any(c in "/?#\\" or c.isspace() or not c.isprintable() for c in text)
     if forbidden or text == "." or ".." in text or len(text) > _ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
@@ -67,9 +70,18 @@ def connection_id(value: object) -> str:
             f"flokit_conn_id is {shown(repr(value))}: give the id of an Airflow connection of type 'flokit'. If it is "
             f"a template, check what it renders to."
         )
+    _refuse_template(text, "flokit_conn_id")
     if text != text.strip() or not text.isprintable() or len(text) > _CONN_ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
             f"flokit_conn_id {shown(repr(text))} is no connection's id: it must not have spaces around it, nor hold "
             f"control characters, nor be longer than {_CONN_ID_LENGTH_LIMIT} characters."
         )
     return text
+
+
+def _refuse_template(text: str, name: str) -> None:
+    """Assets, triggers and hooks render no templates, and what is still one when a task runs stays one."""
+    if any(mark in text for mark in _TEMPLATE):
+        raise FlokitArgumentError(
+            f"{name} is {shown(repr(text))}: a template that nothing renders here. Give the value itself."
+        )

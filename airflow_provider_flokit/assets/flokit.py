@@ -13,10 +13,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_flokit.arguments import one_text
 from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
-from airflow_provider_flokit.identifiers import checked_id
+from airflow_provider_flokit.identifiers import checked_id, connection_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
@@ -43,7 +42,7 @@ def flokit_asset(
     :raises FlokitArgumentError: if there can be no such integration or connection
     """
     integration_id = checked_id(integration_id)
-    flokit_conn_id = one_text(flokit_conn_id, "flokit_conn_id")
+    flokit_conn_id = connection_id(flokit_conn_id)
     if not AIRFLOW_V_3_0_PLUS:
         if kwargs:
             raise FlokitArgumentError(f"{shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets.")

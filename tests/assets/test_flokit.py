@@ -60,14 +60,14 @@ def test_airflow_2_says_what_it_has_not() -> None:
         flokit_asset(STRIPE, watchers=[])
 
 
-@pytest.mark.parametrize("integration_id", ["", "a/b", "..", "a b", None, 7, ["int_a"]], ids=repr)
+@pytest.mark.parametrize("integration_id", ["", "a/b", "..", "a b", "{{x}}", None, 7, ["int_a"]], ids=repr)
 def test_no_asset_of_what_can_be_no_integration(integration_id: Any) -> None:
     """The error names the parameter, when the DAG is parsed."""
     with pytest.raises(FlokitArgumentError, match=r"^integration_id "):
         flokit_asset(integration_id)
 
 
-@pytest.mark.parametrize("conn_id", ["", None, 7], ids=repr)
+@pytest.mark.parametrize("conn_id", ["", "{{ var.value.conn }}", " c", None, 7], ids=repr)
 def test_no_asset_of_what_can_be_no_connection(conn_id: Any) -> None:
     """The error names the parameter, when the DAG is parsed."""
     with pytest.raises(FlokitArgumentError, match=r"^flokit_conn_id "):

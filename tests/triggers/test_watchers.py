@@ -97,6 +97,8 @@ def test_the_row_rebuilds_the_trigger() -> None:
         ({"on": "success"}, "on"),
         ({"flokit_conn_id": ""}, "flokit_conn_id"),
         ({"flokit_conn_id": None}, "flokit_conn_id"),
+        ({"integration_id": "{{x}}"}, "integration_id"),
+        ({"flokit_conn_id": "{{ var.value.conn }}"}, "flokit_conn_id"),
     ],
     ids=repr,
 )
