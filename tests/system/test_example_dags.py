@@ -64,13 +64,15 @@ class Stage:
             ],
         )
 
-    def told_openlineage(self, job: str, kind: str) -> dict[str, Any]:
-        """Wait until OpenLineage was told of a job's START, COMPLETE or FAIL, and return the event."""
+    def told_openlineage(self, job: str, kind: str, sync_id: str) -> dict[str, Any]:
+        """Wait until OpenLineage was told of a job's COMPLETE or FAIL, and of its sync, and return the event."""
 
         def found() -> list[dict[str, Any]]:
-            return [each for each in self.lineage if (each["job"]["name"], each["eventType"]) == (job, kind)]
+            events = (each for each in self.lineage if (each["job"]["name"], each["eventType"]) == (job, kind))
+            return [each for each in events if each["run"]["facets"]["flokit_sync"]["syncId"] == sync_id]
 
-        return self.airflow.wait_for(found, 60, f"OpenLineage has the {kind} of {job}", lambda: len(self.lineage))[0]
+        what = f"OpenLineage has the {kind} of {job} for {sync_id}"
+        return self.airflow.wait_for(found, 60, what, lambda: len(self.lineage))[0]
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
@@ -177,11 +179,11 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
     """Airflow's real OpenLineage provider writes what the operator tells it: dataset, numbers, sync and outcome."""
     run_id = stage.runs["flokit_asset_producer"]
     assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
-    event = stage.told_openlineage("flokit_asset_producer.sync_adapty", "COMPLETE")
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
+    event = stage.told_openlineage("flokit_asset_producer.sync_adapty", "COMPLETE", sync_id)
     (dataset,) = event["outputs"]
     assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", ADAPTY)
     facets = event["run"]["facets"]
-    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
     assert facets["externalQuery"]["externalQueryId"] == sync_id
     told = facets["flokit_sync"]
     assert (told["outcome"], told["syncId"]) == ("succeeded", sync_id)
@@ -192,12 +194,15 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
 
 def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
     """A failed sync is told with its error; the key is in no line."""
+    # The very error of the sync before it would be told from that one only by having been seen syncing in between.
+    stage.simulator.plan(FAILING, Sync(start_delay=1, duration=1, error=f"{REASON} again"))
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
     assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=120) == "failed"
-    event = stage.told_openlineage("flokit_gate.sync_stripe", "FAIL")
+    sync_id = stage.airflow.xcom("flokit_gate", run_id, "sync_stripe", "receipt")["sync_id"]
+    event = stage.told_openlineage("flokit_gate.sync_stripe", "FAIL", sync_id)
     assert event["outputs"][0]["name"] == FAILING
     assert event["run"]["facets"]["flokit_sync"]["outcome"] == "failed"
-    assert REASON in event["run"]["facets"]["errorMessage"]["message"]
+    assert f"{REASON} again" in event["run"]["facets"]["errorMessage"]["message"]
     assert stage.simulator.api_key not in json.dumps(stage.lineage)
 
 
