@@ -7,6 +7,7 @@ Imported when a session opens only, as it loads requests.
 from __future__ import annotations
 
 import http.client
+import queue
 import socket
 import threading
 from concurrent.futures import Future
@@ -190,12 +191,23 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def close(self) -> None:
-        """Close the connections; urllib3 leaves that to the garbage collector, once a request has failed."""
+        """
+        Close the idle connections; urllib3 leaves that to the garbage collector, once a request has failed.
+
+        The pools stay usable: another thread may be about to take a connection.
+        """
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated over
                 if (pool := manager.pools.get(key)) is not None:
-                    pool.close()
+                    _close_idle(pool.pool)
         super().close()
+
+
+def _close_idle(connections: queue.LifoQueue[Any]) -> None:
+    with suppress(queue.Empty):
+        while True:
+            if (connection := connections.get_nowait()) is not None:
+                connection.close()
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
