@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,6 +19,9 @@ from airflow_provider_flokit.errors import FlokitArgumentError, shown
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.models import SyncReceipt
+
+TEMPLATE: Final = re.compile(r"\{[{%#]")
+"""What opens a template, unless the DAG has delimiters of its own."""
 
 _EMPTY: Final = frozenset({"", "None", "null", "[]"})
 

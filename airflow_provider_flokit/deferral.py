@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+
+from airflow_provider_flokit.arguments import TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,6 @@ BACKSTOP: Final = 120.0
 Seconds after a deferred wait's own deadline at which Airflow ends it. The trigger keeps the deadline itself; this is
 for the case that no triggerer is alive to do so.
 """
-
-_TEMPLATE: Final = re.compile(r"\{[{%#]")
 
 _PLAIN_NAMES: Final = frozenset(
     {
@@ -120,7 +119,7 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
-        return not _TEMPLATE.search(value) or (AIRFLOW_V_3_3_PLUS and _uses_plain_values_only(value))
+        return not TEMPLATE.search(value) or (AIRFLOW_V_3_3_PLUS and _uses_plain_values_only(value))
     if isinstance(value, dict):
         return all(_is_plain(each) for each in (*value, *value.values()))
     if isinstance(value, list | tuple | set | frozenset):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_provider_flokit.arguments import parsed
+from airflow_provider_flokit.arguments import TEMPLATE, parsed
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
 
 _ID_LENGTH_LIMIT: Final = 256
 _KEY_LENGTH_LIMIT: Final = 255
 _CONN_ID_LENGTH_LIMIT: Final = 250
 """What Airflow's database holds."""
-
-_TEMPLATE: Final = ("{{", "{%")
 
 
 def checked_id(integration_id: object, name: str = "integration_id") -> str:
@@ -71,6 +69,8 @@ def connection_id(value: object) -> str:
             f"a template, check what it renders to."
         )
     _refuse_template(text, "flokit_conn_id")
+    if not isinstance(parsed(text), str):
+        raise FlokitArgumentError(f"flokit_conn_id is {shown(repr(text))}: that is a list or an object, not one id.")
     if text != text.strip() or not text.isprintable() or len(text) > _CONN_ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
             f"flokit_conn_id {shown(repr(text))} is no connection's id: it must not have spaces around it, nor hold "
@@ -81,7 +81,7 @@ def connection_id(value: object) -> str:
 
 def _refuse_template(text: str, name: str) -> None:
     """Assets, triggers and hooks render no templates, and what is still one when a task runs stays one."""
-    if any(mark in text for mark in _TEMPLATE):
+    if TEMPLATE.search(text):
         raise FlokitArgumentError(
             f"{name} is {shown(repr(text))}: a template that nothing renders here. Give the value itself."
         )

@@ -93,9 +93,10 @@ def parse_list_for(body: bytes, integration_type: str) -> list[Integration]:
     :param integration_type: The type.
     """
     integrations, malformed = parse_list(body)
-    is_found = sum(i.type == integration_type for i in integrations) == 1
+    found = sum(i.type == integration_type for i in integrations)
     for name, bad in malformed.items():
-        if bad.type == integration_type or (bad.type is None and not is_found):
+        # Two are too many, whatever the malformed one is.
+        if (bad.type == integration_type and found < 2) or (bad.type is None and not found):  # noqa: PLR2004
             raise _malformed(name, bad)
     return integrations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-"""HTTP statuses that may be gone at the next attempt; every other status is final."""
+"""HTTP statuses that may be gone at the next attempt; every other refusal is final."""
 
 BACKOFF_BASE: Final = 0.5
 """Seconds before the first repeat, on average three quarters of it."""

@@ -81,16 +81,16 @@ class Snapshot:
         :raises FlokitResponseError: if that cannot be told because an entry is malformed
         """
         found = sorted(i.id for i in self.integrations.values() if i.type == integration_type)
-        for unread in self.unread.values():
-            if unread.type == integration_type or (unread.type is None and len(found) != 1):
-                raise unread.error
-        if len(found) == 1:
-            return self.integrations[found[0]]
-        if found:
+        if len(found) > 1:
             raise FlokitAmbiguousTypeError(
                 f"{len(found)} FloKit integrations have the type {shown(integration_type)!r} (connection {conn_id!r}): "
                 f"{shown(', '.join(found))}. Say which one with integration_id."
             )
+        for unread in self.unread.values():
+            if unread.type == integration_type or (unread.type is None and not found):
+                raise unread.error
+        if found:
+            return self.integrations[found[0]]
         raise FlokitNotFoundError(
             f"No FloKit integration has the type {shown(integration_type)!r} (connection {conn_id!r}). The workspace "
             f"has: {self.overview}."

@@ -78,7 +78,9 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
             f"{shown(repr(uri.geturl()))} is no FloKit asset: its URI is flokit://CONNECTION/INTEGRATION, e.g. "
             f"flokit://flokit_default/int_01hx4j7stripe. flokit_asset() writes it."
         )
-    return SplitResult(SCHEME, _quoted(unquote(uri.netloc)), f"/{_quoted(checked_id(integration_id))}", "", "")
+    return SplitResult(
+        SCHEME, _quoted(connection_id(unquote(uri.netloc))), f"/{_quoted(checked_id(integration_id))}", "", ""
+    )
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:  # noqa: ARG001 - Airflow's

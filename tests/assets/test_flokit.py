@@ -11,6 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_flokit.arguments import TEMPLATE, parsed
 from airflow_provider_flokit.assets.flokit import (
     convert_asset_to_openlineage,
     create_asset,
@@ -67,7 +68,7 @@ def test_no_asset_of_what_can_be_no_integration(integration_id: Any) -> None:
         flokit_asset(integration_id)
 
 
-@pytest.mark.parametrize("conn_id", ["", "{{ var.value.conn }}", " c", None, 7], ids=repr)
+@pytest.mark.parametrize("conn_id", ["", "{{ var.value.conn }}", "{#c#}", " c", "['a', 'b']", None, 7], ids=repr)
 def test_no_asset_of_what_can_be_no_connection(conn_id: Any) -> None:
     """The error names the parameter, when the DAG is parsed."""
     with pytest.raises(FlokitArgumentError, match=r"^flokit_conn_id "):
@@ -99,13 +100,17 @@ MALFORMED = [
     "flokit://c/a%2Fb",
     "flokit://c/..",
     "flokit://c/a%20b",
+    "flokit://c/{{x}}",
+    "flokit://{{x}}/int_a",
+    "flokit://%20c/int_a",
+    "flokit://None/int_a",
 ]
 
 
 @pytest.mark.parametrize("uri", MALFORMED)
 def test_a_malformed_one_is_refused(uri: str) -> None:
-    """The error says what the URI looks like, or what is wrong with the id."""
-    with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id"):
+    """The error says what the URI looks like, or what is wrong with an id."""
+    with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id|flokit_conn_id"):
         sanitize_uri(urlsplit(uri))
 
 
@@ -113,7 +118,7 @@ def test_a_malformed_one_is_refused(uri: str) -> None:
 @pytest.mark.parametrize("uri", MALFORMED)
 def test_airflow_refuses_a_malformed_one(uri: str) -> None:
     """The scheme is registered, so Airflow asks; Airflow 2 only warns."""
-    with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id"):
+    with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id|flokit_conn_id"):
         Asset(uri=uri)
 
 
@@ -122,7 +127,9 @@ IDS = st.text(min_size=1, max_size=30).filter(
         text.isprintable()
         and not any(c in "/?#\\" or c.isspace() for c in text)
         and ".." not in text
-        and text not in (".", "None", "null", "[]")
+        and text not in (".", "None", "null")
+        and isinstance(parsed(text), str)
+        and not TEMPLATE.search(text)
     )
 )
 

@@ -128,6 +128,17 @@ def test_find_integration_that_may_be_the_malformed_one(
     assert len(sim.requests) == 2
 
 
+@pytest.mark.parametrize("kind", ["stripe", 5], ids=["of the type", "of no type"])
+def test_two_are_too_many_whatever_a_malformed_one_is(hook: Hook, sim: Simulator, kind: Any) -> None:
+    """No repeat would make two of a type one."""
+    sim.add_integration("int_4", kind, last_synced_at="soon")
+    assert "int_1, int_3" in failure(hook, FlokitAmbiguousTypeError, "find_integration", "stripe")
+    assert len(sim.requests) == 1
+    seen = hook("observe", ())
+    with pytest.raises(FlokitAmbiguousTypeError):
+        seen.only_one("stripe", "flokit_default")
+
+
 @pytest.mark.parametrize("wanted", ["", " ", "None", None, 5, ["stripe"], "['stripe']", "stripe\n", "str\x00ipe"])
 def test_find_integration_of_what_is_no_type(hook: Hook, sim: Simulator, wanted: Any) -> None:
     """A type that is none is refused by the parameter's name, before any request."""
