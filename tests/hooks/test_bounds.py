@@ -65,8 +65,8 @@ def test_an_odd_name_harms_no_other_wait(hook: Hook, sim: Simulator, field: str,
 
 def test_patience_counts_the_attempts_too(hook: Hook, sim: Simulator, connect: Connect) -> None:
     """A look that may take only so long makes no attempt after that, if each one runs into the timeout."""
-    connect(timeout=0.3)
+    connect(timeout=1)
     sim.fail(Fault.slow(30), times=None)
     with pytest.raises(FlokitUnreachableError):
-        hook("observe", [], retries=10, patience=0.5)
+        hook("observe", [], retries=10, patience=1.9)
     assert len(sim.requests) == 2

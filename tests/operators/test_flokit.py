@@ -69,7 +69,7 @@ def test_a_type_that_is_not_unique_is_refused_with_the_ids(flokit: Simulator, fo
 def test_a_running_sync_is_attached_to(flokit: Simulator) -> None:
     """409: the receipt has no sync_id, and the wait ends with the sync that was running."""
     flokit.configure(when_running="conflict")
-    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.05, duration=0.1))
+    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.5, duration=2))
     operate()
     ended = operate(wait_for_completion=True)
     assert ended.state == "success"
@@ -81,10 +81,10 @@ def test_a_running_sync_is_attached_to(flokit: Simulator) -> None:
 def test_an_old_error_is_forgiven_from_the_409_on(flokit: Simulator) -> None:
     """The baseline may be old by then: the running sync has start_timeout from when FloKit told of it."""
     flokit.configure(when_running="conflict")
-    flokit.add_integration(STRIPE, status="error", error_message="nightly", sync=Sync(start_delay=5.2, duration=0.1))
+    flokit.add_integration(STRIPE, status="error", error_message="nightly", sync=Sync(start_delay=8, duration=0.1))
     operate()
-    flokit.fail(Fault.slow(4, after_effect=False), method="POST")
-    ended = operate(wait_for_completion=True, start_timeout=3)
+    flokit.fail(Fault.slow(5, after_effect=False), method="POST")
+    ended = operate(wait_for_completion=True, start_timeout=4.5)
     assert ended.state == "success"
     assert len(flokit.syncs) == 1
 

@@ -160,11 +160,11 @@ def test_a_sync_that_failed_while_no_worker_lived_is_started_anew(
 
 def test_a_wait_that_timed_out_goes_on_with_the_same_sync(flokit: Simulator, store: TaskStateStore) -> None:
     """The retry waits for the sync of the first try."""
-    flokit.add_integration(STRIPE, sync=Sync(duration=0.4))
+    flokit.add_integration(STRIPE, sync=Sync(duration=3))
     tries = Tries(store, timeout=0.2)
     with pytest.raises(FlokitWaitTimeoutError):
         tries.next()
-    tries.arguments["timeout"] = 5
+    tries.arguments["timeout"] = 30
     tries.next()
     assert len(flokit.syncs) == 1
 
@@ -268,7 +268,7 @@ def test_before_airflow_3_3_a_retry_attaches_to_a_running_sync(
 ) -> None:
     """Without a store: what is running is waited for, not started again, even if FloKit would queue another."""
     flokit.configure(when_running="queue")
-    flokit.add_integration(STRIPE, sync=Sync(duration=0.3))
+    flokit.add_integration(STRIPE, sync=Sync(duration=3))
     tries = Tries(None)
     kill_at(monkeypatch, "while it waits")
     with pytest.raises(Killed):

@@ -144,18 +144,19 @@ def test_truncated_body(sim: Simulator, call: Call) -> None:
 
 def test_trickle(sim: Simulator, call: Call) -> None:
     """The body comes in pieces; every pause counts, and no single one looks like a timeout."""
-    sim.fail(Fault.trickle(0.02, 32))
+    sim.fail(Fault.trickle(0.5, 32))
     begin = time.perf_counter()
-    assert call("GET", timeout=0.2).json()["integrations"][0]["id"] == ID
-    assert time.perf_counter() - begin >= 0.08
+    assert call("GET", timeout=1.5).json()["integrations"][0]["id"] == ID
+    assert time.perf_counter() - begin >= 2
 
 
 @pytest.mark.parametrize("after_effect", [True, False])
 def test_slow(sim: Simulator, post: Call, *, after_effect: bool) -> None:
     """A slow answer runs into the client's timeout, after or before the sync was started."""
-    sim.fail(Fault.slow(5, after_effect=after_effect))
+    sim.fail(Fault.slow(30, after_effect=after_effect))
     with pytest.raises(requests.ReadTimeout):
-        post(timeout=0.1)
+        post(timeout=1)
+    sim.wait_for_requests(1)
     assert len(sim.syncs) == int(after_effect)
     assert len(sim.requests) == 1
 
@@ -306,8 +307,8 @@ def test_stop_does_not_wait_for_slow_answers(sim: Simulator, call: Call) -> None
     sim.wait_for_requests(1)
     begin = time.perf_counter()
     sim.stop()
-    thread.join(timeout=5)
-    assert time.perf_counter() - begin < 1
+    thread.join(timeout=20)
+    assert time.perf_counter() - begin < 10
     assert len(errors) == 1
 
 

@@ -154,7 +154,7 @@ class LocalAirflow:
         """Stop everything that was started here: asked first, killed after the grace period (seconds)."""
         stop_all(list(self.components.values()), grace)
 
-    def wait_until_ready(self, timeout: float = 120.0) -> None:
+    def wait_until_ready(self, timeout: float = 300.0) -> None:
         """Wait until every component that should run does its work: it writes heartbeats, the API answers."""
         self.wait_for(lambda: not self._not_ready(), timeout, "Airflow is ready", self._not_ready)
 

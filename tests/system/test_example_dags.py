@@ -72,7 +72,7 @@ class Stage:
             return [each for each in events if each["run"]["facets"]["flokit_sync"]["syncId"] == sync_id]
 
         what = f"OpenLineage has the {kind} of {job} for {sync_id}"
-        return self.airflow.wait_for(found, 60, what, lambda: len(self.lineage))[0]
+        return self.airflow.wait_for(found, 120, what, lambda: len(self.lineage))[0]
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 )
 def test_the_load_runs_once_the_data_is_there(stage: Stage, dag_id: str, table: str, integrations: set[str]) -> None:
     """The run succeeds, and the warehouse holds what the gate let through."""
-    ended = stage.airflow.wait_for_run(dag_id, stage.runs[dag_id], timeout=180)
+    ended = stage.airflow.wait_for_run(dag_id, stage.runs[dag_id], timeout=300)
     assert ended == "success", stage.airflow.task_states(dag_id, stage.runs[dag_id])
     assert integrations <= stage.loaded(table)
 
@@ -135,7 +135,7 @@ def test_the_load_runs_once_the_data_is_there(stage: Stage, dag_id: str, table: 
 def test_a_failed_sync_holds_the_load_back_and_the_log_says_why(stage: Stage) -> None:
     """The load is upstream_failed; the sync task's log has FloKit's message, and no log the key."""
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
-    assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=120) == "failed"
+    assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=300) == "failed"
     states = stage.airflow.task_states("flokit_gate", run_id)
     assert states["sync_stripe", -1] == "failed"
     assert states["load_warehouse", -1] == "upstream_failed"
@@ -149,7 +149,7 @@ def test_a_failed_sync_holds_the_load_back_and_the_log_says_why(stage: Stage) ->
 def test_the_sync_of_one_dag_starts_the_other(stage: Stage) -> None:
     """The outlet's event joins producer and consumer, and tells of the very sync, with the events that it brought."""
     run_id = stage.runs["flokit_asset_producer"]
-    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
+    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=300) == "success"
     stage.first_success("flokit_asset_consumer")
     sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
     assert stage.rows("consumed") == [(ADAPTY, sync_id, 42)]
@@ -178,7 +178,7 @@ def test_no_example_breaks_on_this_airflow(stage: Stage) -> None:
 def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
     """Airflow's real OpenLineage provider writes what the operator tells it: dataset, numbers, sync and outcome."""
     run_id = stage.runs["flokit_asset_producer"]
-    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=180) == "success"
+    assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=300) == "success"
     sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
     event = stage.told_openlineage("flokit_asset_producer.sync_adapty", "COMPLETE", sync_id)
     (dataset,) = event["outputs"]
@@ -197,7 +197,7 @@ def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
     # The very error of the sync before it would be told from that one only by having been seen syncing in between.
     stage.simulator.plan(FAILING, Sync(start_delay=1, duration=1, error=f"{REASON} again"))
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
-    assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=120) == "failed"
+    assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=300) == "failed"
     sync_id = stage.airflow.xcom("flokit_gate", run_id, "sync_stripe", "receipt")["sync_id"]
     event = stage.told_openlineage("flokit_gate.sync_stripe", "FAIL", sync_id)
     assert event["outputs"][0]["name"] == FAILING
@@ -209,7 +209,7 @@ def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
 def test_no_component_warns_of_this_package(stage: Stage) -> None:
     """In no log of a component or task does Python or Airflow's provider manager warn of this package or its DAGs."""
     for dag_id, run_id in stage.runs.items():
-        stage.airflow.wait_for_run(dag_id, run_id, timeout=180)
+        stage.airflow.wait_for_run(dag_id, run_id, timeout=300)
     paths = list((stage.airflow.home / "logs").rglob("*.log"))
     assert {f"{name}.log" for name in stage.airflow.components} <= {path.name for path in paths}
     lines = [line for path in paths for line in path.read_text(errors="replace").splitlines()]

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             airflow.wait_until_ready()
             airflow.unpause("key_hunt")
             run_id = airflow.trigger("key_hunt")
-            airflow.wait_for_run("key_hunt", run_id, timeout=240)
+            airflow.wait_for_run("key_hunt", run_id, timeout=600)
             states = airflow.task_states("key_hunt", run_id)
     assert {state for (name, _), state in states.items() if "well" in name} == {"success"}, states
     assert {state for (name, _), state in states.items() if "well" not in name} == {"failed"}, states

@@ -154,14 +154,16 @@ def test_a_quiet_wait_says_now_and_then_that_it_goes_on(
 ) -> None:
     """Each change of status is logged once, then only a heartbeat with the elapsed time, not every poll."""
     assert watch.HEARTBEAT >= 60
-    monkeypatch.setattr(watch, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(watch, "HEARTBEAT", 0.8)
     # On Airflow 3 a trigger's log is one of structlog, which pytest does not see.
     monkeypatch.setattr(FlokitIntegrationTrigger, "log", logging.getLogger("trigger"))
     flokit.add_integration(STRIPE, status="syncing")
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, poll_interval=0.02, timeout=0.5)
+    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, poll_interval=0.02, timeout=2)
+    began = time.monotonic()
     with caplog.at_level(logging.INFO):
         asyncio.run(fire(trigger))
-    assert len(flokit.requests) > 8
     told = [r.getMessage() for r in caplog.records if STRIPE in r.getMessage()]
     assert len([line for line in told if "is syncing" in line]) == 1
-    assert len([line for line in told if "Still waiting" in line]) == 2
+    heartbeats = len([line for line in told if "Still waiting" in line])
+    assert 1 <= heartbeats <= (time.monotonic() - began) / 0.8
+    assert len(flokit.requests) > 2 * heartbeats

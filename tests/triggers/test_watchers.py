@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,10 +115,10 @@ def test_each_sync_makes_one_event(flokit: Simulator) -> None:
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
 
     async def play() -> None:
-        for time in TIMES[1:4]:
+        for moment in TIMES[1:4]:
             flokit.set_state(STRIPE, status="syncing")
             await polled(flokit)
-            flokit.set_state(STRIPE, status="connected", last_synced_at=time)
+            flokit.set_state(STRIPE, status="connected", last_synced_at=moment)
             await polled(flokit)
 
     events = asyncio.run(told(flokit, play, watcher()))
@@ -154,9 +155,9 @@ def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
         wait = asyncio.create_task(fire(FlokitIntegrationTrigger(integration_id="int_c", poll_interval=0.4)))
 
         async def play() -> None:
-            before = gets(flokit)
-            await asyncio.sleep(1.0)
-            assert 2 <= gets(flokit) - before <= 3
+            before, began = gets(flokit), time.monotonic()
+            await polled(flokit, 3)
+            assert gets(flokit) - before <= (time.monotonic() - began) / 0.4 + 1
             flokit.set_state("int_a", last_synced_at=TIMES[1])
             flokit.set_state("int_c", status="connected")
             assert (await wait)["ending"] == "ready"
@@ -266,7 +267,10 @@ def test_watchers_back_off_from_a_wrong_key_together(flokit: Simulator, caplog: 
 
     async def main() -> None:
         watching = [asyncio.create_task(anext(watcher(f"int_{n}").run())) for n in range(50)]
-        await asyncio.sleep(1.0)
+        async with asyncio.timeout(20):
+            while not any("Watching FloKit" in r.getMessage() for r in caplog.records):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
         for each in watching:
             each.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
