@@ -22,7 +22,7 @@ from tests.ui.form_airflow_3 import Airflow3Form
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext, StorageState
 
     from tests.ui.form import ConnectionForm
 
@@ -77,15 +77,30 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def form(airflow: LocalAirflow, browser: Browser) -> Iterator[ConnectionForm]:
-    """The connection form, for somebody who has logged in."""
-    context = browser.new_context(viewport={"width": 1180, "height": 1000}, locale="en-US")
-    context.set_default_timeout(60_000)
-    form = (Airflow3Form if AIRFLOW_3 else Airflow2Form)(context.new_page(), airflow.url)
+@pytest.fixture(scope="session")
+def logged_in(airflow: LocalAirflow, browser: Browser) -> StorageState:
+    """The cookies of somebody who has logged in, once: Airflow 2 allows five logins in 40 seconds."""
+    context, form = _new_form(airflow, browser)
     form.log_in()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def form(airflow: LocalAirflow, browser: Browser, logged_in: StorageState) -> Iterator[ConnectionForm]:
+    """The connection form, for somebody who has logged in."""
+    context, form = _new_form(airflow, browser, logged_in)
     yield form
     context.close()
+
+
+def _new_form(
+    airflow: LocalAirflow, browser: Browser, state: StorageState | None = None
+) -> tuple[BrowserContext, ConnectionForm]:
+    context = browser.new_context(viewport={"width": 1180, "height": 1000}, locale="en-US", storage_state=state)
+    context.set_default_timeout(60_000)
+    return context, (Airflow3Form if AIRFLOW_3 else Airflow2Form)(context.new_page(), airflow.url)
 
 
 @pytest.fixture
