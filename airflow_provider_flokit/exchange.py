@@ -172,11 +172,30 @@ class _HTTPS(_Watched, HTTPSConnection):
     response_class = _Response
 
 
-class _HTTPPool(HTTPConnectionPool):
+class _Retirable:
+    """A pool that can be closed while others use it: it stays usable, but keeps no connection any more."""
+
+    pool: Any
+    _is_retired = False
+
+    def retire(self) -> None:
+        self._is_retired = True
+        with suppress(queue.Empty):
+            while True:
+                if (connection := self.pool.get_nowait()) is not None:
+                    connection.close()
+
+    def _put_conn(self, *args: Any) -> None:
+        super()._put_conn(*args)  # type: ignore[misc]
+        if self._is_retired:
+            self.retire()
+
+
+class _HTTPPool(_Retirable, HTTPConnectionPool):
     ConnectionCls = _HTTP
 
 
-class _HTTPSPool(HTTPSConnectionPool):
+class _HTTPSPool(_Retirable, HTTPSConnectionPool):
     ConnectionCls = _HTTPS
 
 
@@ -192,22 +211,15 @@ class _Adapter(HTTPAdapter):
 
     def close(self) -> None:
         """
-        Close the idle connections; urllib3 leaves that to the garbage collector, once a request has failed.
+        Close the connections; urllib3 leaves that to the garbage collector, once a request has failed.
 
-        The pools stay usable: another thread may be about to take a connection.
+        Another thread may be about to take one, or use one: it is closed once that thread is done.
         """
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated over
                 if (pool := manager.pools.get(key)) is not None:
-                    _close_idle(pool.pool)
+                    pool.retire()
         super().close()
-
-
-def _close_idle(connections: queue.LifoQueue[Any]) -> None:
-    with suppress(queue.Empty):
-        while True:
-            if (connection := connections.get_nowait()) is not None:
-                connection.close()
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -96,8 +96,10 @@ def test_a_closed_hook_leaves_no_socket_to_the_garbage_collector(flokit: Simulat
     assert within_seconds(lambda: open_sockets() <= sockets)
 
 
+@pytest.mark.usefixtures("_no_garbage_collection")
 def test_a_thread_that_is_done_breaks_no_request_of_another(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook may be shared by threads: one closes the connections while another is about to take one."""
+    sockets = open_sockets()
     about_to, done = threading.Event(), threading.Event()
     monkeypatch.setattr(_HTTPPool, "_get_conn", _pausing_once(_HTTPPool._get_conn, about_to, done))
     hook = FlokitHook()
@@ -106,10 +108,13 @@ def test_a_thread_that_is_done_breaks_no_request_of_another(flokit: Simulator, m
     monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", flokit.connection_uri(retry_limit=0))
     other.start()
     assert about_to.wait(10)
-    hook.list_integrations()
+    flokit.fail(Fault.drop())
+    with pytest.raises(FlokitUnreachableError):
+        hook.list_integrations()
     done.set()
     other.join(10)
     assert found == [1]
+    assert within_seconds(lambda: open_sockets() <= sockets)
 
 
 def _pausing_once(function: Callable[..., Any], about_to: threading.Event, done: threading.Event) -> Callable[..., Any]:
