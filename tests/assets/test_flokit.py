@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_flokit.arguments import TEMPLATE, parsed
@@ -135,6 +135,8 @@ IDS = st.text(min_size=1, max_size=30).filter(
 
 
 @given(IDS, IDS)
+@example("a[b]{c}", "a[b]{c}")
+@example("{a", "(b")
 def test_every_id_makes_a_uri_that_stays_as_it_is(integration_id: str, conn_id: str) -> None:
     """Whatever the characters: the URI is ASCII, Airflow does not change it, and the id can be read back."""
     asset = flokit_asset(integration_id, flokit_conn_id=conn_id)

@@ -69,7 +69,7 @@ class Stage:
 
         def found() -> list[dict[str, Any]]:
             events = (each for each in self.lineage if (each["job"]["name"], each["eventType"]) == (job, kind))
-            return [each for each in events if each["run"]["facets"]["flokit_sync"]["syncId"] == sync_id]
+            return [each for each in events if each["run"]["facets"].get("flokit_sync", {}).get("syncId") == sync_id]
 
         what = f"OpenLineage has the {kind} of {job} for {sync_id}"
         return self.airflow.wait_for(found, 120, what, lambda: len(self.lineage))[0]

@@ -155,7 +155,7 @@ def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
         wait = asyncio.create_task(fire(FlokitIntegrationTrigger(integration_id="int_c", poll_interval=0.4)))
 
         async def play() -> None:
-            before, began = gets(flokit), time.monotonic()
+            began, before = time.monotonic(), gets(flokit)
             await polled(flokit, 3)
             assert gets(flokit) - before <= (time.monotonic() - began) / 0.4 + 1
             flokit.set_state("int_a", last_synced_at=TIMES[1])
