@@ -1,4 +1,4 @@
-# Needs only make and a Python 3.11 or newer; everything else is installed into .venv/.
+# Needs only make and a Python 3.11, 3.12 or 3.13; everything else is installed into .venv/.
 
 AIRFLOW ?= 3.3
 ARGS ?=

@@ -117,7 +117,10 @@ def _many(figures: Mapping[str, float] | None) -> str:
 
 def _how(runs: int, machine: str, installed: Mapping[str, str], names: list[str]) -> str:
     peers = ", ".join(f"{_PACKAGES[name]} {installed.get(_PACKAGES[name], '?')}" for name in names if name in _PEERS)
-    airbyte = " Airbyte, which stops the loop at each poll, is measured once, over one round of its polls."
+    airbyte = (
+        " Airbyte, which stops the loop at each poll and so makes fewer polls than it is asked for, is measured once, "
+        "over one round of its polls."
+    )
     return (
         f"Made by `make bench`: medians of {runs} run{'s'[: runs != 1]}, each in a fresh process, on {machine}; "
         f"triggers run as the triggerer runs them, poll interval {INTERVAL:g} s, the API in its own process with 50 ms "
