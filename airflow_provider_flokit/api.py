@@ -30,14 +30,7 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.identifiers import checked_header, checked_id
-from airflow_provider_flokit.payloads import (
-    harmless,
-    parse_integration,
-    parse_list,
-    parse_list_for,
-    parse_sync_id,
-    parse_whole_list,
-)
+from airflow_provider_flokit.payloads import harmless, parse_integration, parse_list, parse_sync_id, parse_whole_list
 from airflow_provider_flokit.snapshot import Snapshot, Unread
 from airflow_provider_flokit.steps import Pause, Reload, Send, TransportError
 
@@ -83,7 +76,7 @@ class FlokitAPI:
 
     def list_integrations(self) -> Call[list[Integration]]:
         """List all integrations of the workspace."""
-        snapshot = yield from self._listed(parse_whole_list)
+        snapshot = yield from self._whole_list()
         return list(snapshot.integrations.values())
 
     def get_integration(self, integration_id: str) -> Call[Integration]:
@@ -98,7 +91,7 @@ class FlokitAPI:
     def find(self, integration_type: str) -> Call[tuple[Snapshot, Integration]]:
         """Find the one integration of a type, and the server's time."""
         wanted = one_text(integration_type, "integration_type")
-        snapshot = yield from self._listed(partial(parse_list_for, integration_type=wanted))
+        snapshot = yield from self._whole_list(wanted)
         return snapshot, snapshot.only_one(wanted, self.connection.conn_id)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None) -> Call[tuple[str, datetime]]:
@@ -190,7 +183,8 @@ class FlokitAPI:
         last.body, last.snapshot = answer.body, self._snapshot(answer, integrations, unread)
         return last.snapshot
 
-    def _listed(self, parse: Callable[[bytes], list[Integration]]) -> Call[Snapshot]:
+    def _whole_list(self, integration_type: str | None = None) -> Call[Snapshot]:
+        parse = partial(parse_whole_list, integration_type=integration_type)
         request, reader = Send("GET", LIST_PATH), AnswerReader(self.connection, _LISTING)
         answer, integrations = yield from self._call(request, reader, parse, self.connection.retry_limit)
         return self._snapshot(answer, integrations)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_flokit.errors import cut, escaped, shown
 from airflow_provider_flokit.models import Integration, MalformedDataError
+from airflow_provider_flokit.snapshot import may_be_the_one
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.connection import FlokitConnection
@@ -73,31 +74,18 @@ def parse_list(body: bytes) -> tuple[list[Integration], dict[str, MalformedEntry
     return integrations, malformed
 
 
-def parse_whole_list(body: bytes) -> list[Integration]:
+def parse_whole_list(body: bytes, integration_type: str | None = None) -> list[Integration]:
     """
-    Read a list for a caller who wants all of it.
+    Read a list for a caller who wants all of it, or the one integration of a type.
 
     :param body: The answer's.
-    """
-    integrations, malformed = parse_list(body)
-    for name, bad in malformed.items():
-        raise _malformed(name, bad)
-    return integrations
-
-
-def parse_list_for(body: bytes, integration_type: str) -> list[Integration]:
-    """
-    Read a list for a caller who wants one type: a malformed entry of another type does no harm.
-
-    :param body: The answer's.
-    :param integration_type: The type.
+    :param integration_type: The type: a malformed entry that cannot be the one does no harm then.
     """
     integrations, malformed = parse_list(body)
     found = sum(i.type == integration_type for i in integrations)
     for name, bad in malformed.items():
-        # Two are too many, whatever the malformed one is.
-        if (bad.type == integration_type and found < 2) or (bad.type is None and not found):  # noqa: PLR2004
-            raise _malformed(name, bad)
+        if integration_type is None or may_be_the_one(bad.type, integration_type, found):
+            raise MalformedDataError(f"integration {shown(name)}: {bad.problem}")
     return integrations
 
 
@@ -140,10 +128,6 @@ def harmless(integrations: list[Integration], connection: FlokitConnection) -> l
     if odd:
         integrations = [replace(i, id=name(i.id), type=name(i.type), status=name(i.status)) for i in integrations]
     return [_with_message(i, i.error_message, connection) if i.error_message else i for i in integrations]
-
-
-def _malformed(name: str, entry: MalformedEntry) -> MalformedDataError:
-    return MalformedDataError(f"integration {shown(name)}: {entry.problem}")
 
 
 def _with_message(integration: Integration, message: str, connection: FlokitConnection) -> Integration:

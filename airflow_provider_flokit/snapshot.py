@@ -87,7 +87,7 @@ class Snapshot:
                 f"{shown(', '.join(found))}. Say which one with integration_id."
             )
         for unread in self.unread.values():
-            if unread.type == integration_type or (unread.type is None and not found):
+            if may_be_the_one(unread.type, integration_type, len(found)):
                 raise unread.error
         if found:
             return self.integrations[found[0]]
@@ -101,3 +101,14 @@ class Snapshot:
         """All integrations with their types, for messages."""
         known = sorted(self.integrations.values(), key=lambda i: i.id)
         return shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
+
+
+def may_be_the_one(malformed_type: str | None, wanted: str, found: int) -> bool:
+    """
+    Tell whether a malformed entry keeps the one integration of a type from being known.
+
+    :param malformed_type: The entry's type if it has one.
+    :param wanted: The type.
+    :param found: How many of the type there are without it; two are too many whatever it is.
+    """
+    return not found if malformed_type is None else malformed_type == wanted and found <= 1
