@@ -28,9 +28,7 @@ def checked_id(integration_id: object, name: str = "integration_id") -> str:
             f"{name} is {shown(repr(integration_id))}: give an integration's id, e.g. 'int_01hx4j7stripe'. If it is a "
             f"template, check what it renders to."
         )
-    if not isinstance(parsed(text), str):
-        raise FlokitArgumentError(f"{name} is {shown(repr(text))}: that is a list or an object, not one id.")
-    _refuse_template(text, name)
+    _refuse_other_than_one(text, name)
     forbidden = any(c in "/?#\\" or c.isspace() or not c.isprintable() for c in text)
     if forbidden or text == "." or ".." in text or len(text) > _ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
@@ -68,9 +66,7 @@ def connection_id(value: object) -> str:
             f"flokit_conn_id is {shown(repr(value))}: give the id of an Airflow connection of type 'flokit'. If it is "
             f"a template, check what it renders to."
         )
-    _refuse_template(text, "flokit_conn_id")
-    if not isinstance(parsed(text), str):
-        raise FlokitArgumentError(f"flokit_conn_id is {shown(repr(text))}: that is a list or an object, not one id.")
+    _refuse_other_than_one(text, "flokit_conn_id")
     if text != text.strip() or not text.isprintable() or len(text) > _CONN_ID_LENGTH_LIMIT:
         raise FlokitArgumentError(
             f"flokit_conn_id {shown(repr(text))} is no connection's id: it must not have spaces around it, nor hold "
@@ -79,8 +75,10 @@ def connection_id(value: object) -> str:
     return text
 
 
-def _refuse_template(text: str, name: str) -> None:
-    """Assets, triggers and hooks render no templates, and what is still one when a task runs stays one."""
+def _refuse_other_than_one(text: str, name: str) -> None:
+    """Refuse the text of a list, and a template: what is still one here, nothing renders any more."""
+    if not isinstance(parsed(text), str):
+        raise FlokitArgumentError(f"{name} is {shown(repr(text))}: that is a list or an object, not one id.")
     if TEMPLATE.search(text):
         raise FlokitArgumentError(
             f"{name} is {shown(repr(text))}: a template that nothing renders here. Give the value itself."
