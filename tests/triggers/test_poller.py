@@ -13,13 +13,13 @@ from airflow_provider_flokit.triggers import _poller
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from airflow_provider_flokit.watch import Watch
+from tests.triggers.polls import LIST, gets, polls
 from tests.triggers.test_flokit import fire
 
 if TYPE_CHECKING:
     import pytest
 
 STRIPE = "int_01hx4j7stripe"
-LIST = "/v1/integrations"
 ERROR = {"status": "error", "error_message": "nightly", "last_synced_at": "2024-03-15T12:00:00Z"}
 
 
@@ -42,18 +42,6 @@ def receipt(**baseline: Any) -> dict[str, Any]:
         "baseline": state,
         "triggered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def gets(flokit: Simulator) -> int:
-    """Count the lists asked for."""
-    return sum(r.path == LIST for r in flokit.requests)
-
-
-async def polls(flokit: Simulator, count: int) -> None:
-    """Wait until the list was asked for so often in all."""
-    async with asyncio.timeout(20):
-        while gets(flokit) < count:  # noqa: ASYNC110 - the simulator is in another thread
-            await asyncio.sleep(0.01)
 
 
 async def gather(*triggers: FlokitIntegrationTrigger, delay: float = 0.0) -> list[dict[str, Any]]:
@@ -372,9 +360,7 @@ def test_a_single_read_that_changed_nothing_wakes_nobody(flokit: Simulator, monk
 
     async def main() -> None:
         wait = asyncio.create_task(fire(trigger(poll_interval=0.05)))
-        async with asyncio.timeout(20):
-            while sum(r.path == f"{LIST}/{STRIPE}" for r in flokit.requests) < 6:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.01)
+        await polls(flokit, 6, f"{LIST}/{STRIPE}")
         flokit.set_state(STRIPE, status="connected")
         assert (await wait)["ending"] == "ready"
 

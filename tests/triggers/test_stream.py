@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_flokit.triggers import _watcher
-from tests.triggers.test_watchers import LIST, STRIPE, TIMES, gets, polled, watcher
+from tests.triggers.polls import LIST, gets, until
+from tests.triggers.test_watchers import STRIPE, TIMES, polled, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -116,13 +117,6 @@ def live(database: Database, play: Callable[[Triggerer], Coroutine[Any, Any, Non
         database.store = kept
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what holds does not say so
-            await asyncio.sleep(0.01)
 
 
 def synced(flokit: Simulator, number: int, integration_id: str = STRIPE) -> None:

@@ -16,6 +16,7 @@ from airflow_provider_flokit.simulator import Fault
 from airflow_provider_flokit.triggers import _watcher
 from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
+from tests.triggers.polls import LIST, gets, polls, until
 from tests.triggers.test_flokit import fire
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
 STRIPE = "int_01hx4j7stripe"
-LIST = "/v1/integrations"
 TIMES = [f"2024-03-15T{hour}:00:00Z" for hour in range(12, 20)]
 
 needs_airflow_3 = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
@@ -35,17 +35,9 @@ def watcher(integration_id: str = STRIPE, **arguments: Any) -> FlokitSyncedTrigg
     return FlokitSyncedTrigger(integration_id, **{"poll_interval": 0.05, **arguments})
 
 
-def gets(flokit: Simulator) -> int:
-    """Count the lists asked for."""
-    return sum(r.path == LIST for r in flokit.requests)
-
-
 async def polled(flokit: Simulator, times: int = 2) -> None:
     """Wait until the watchers have seen the present state: the answer to a request that was sent from now on."""
-    until = gets(flokit) + times
-    async with asyncio.timeout(10):
-        while gets(flokit) < until:  # noqa: ASYNC110 - the simulator is in another thread
-            await asyncio.sleep(0.01)
+    await polls(flokit, gets(flokit) + times)
     await asyncio.sleep(0.03)
 
 
@@ -267,9 +259,7 @@ def test_watchers_back_off_from_a_wrong_key_together(flokit: Simulator, caplog: 
 
     async def main() -> None:
         watching = [asyncio.create_task(anext(watcher(f"int_{n}").run())) for n in range(50)]
-        async with asyncio.timeout(20):
-            while not any("Watching FloKit" in r.getMessage() for r in caplog.records):  # noqa: ASYNC110 - a log
-                await asyncio.sleep(0.01)
+        await until(lambda: any("Watching FloKit" in r.getMessage() for r in caplog.records))
         await asyncio.sleep(0.5)
         for each in watching:
             each.cancel()
