@@ -165,8 +165,7 @@ def receipts_of(value: object) -> dict[str, SyncReceipt]:
     :param value: A receipt, its JSON as dict or text, or a list of such.
     :raises FlokitArgumentError: if there is none, something else, or two for one integration
     """
-    from airflow_provider_flokit.identifiers import checked_id
-    from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
+    from airflow_provider_flokit.models import MalformedDataError, SyncReceipt, checked_id
 
     receipts: dict[str, SyncReceipt] = {}
     for item in _items(value, "receipt"):
@@ -206,3 +205,18 @@ def moment(value: object) -> datetime:
             f"'{{{{ data_interval_end }}}}' to nothing; use '{{{{ dag_run.run_after }}}}' (Airflow 3) or a time of "
             f"your own there."
         ) from None
+
+
+def connection_id(value: object) -> str:
+    """
+    Return the id of an Airflow connection.
+
+    :param value: What the user gave as ``flokit_conn_id``.
+    :raises FlokitArgumentError: if it is no id
+    """
+    if not isinstance(value, str) or value.strip() in _EMPTY or TEMPLATE.search(value) or not value.isprintable():
+        raise FlokitArgumentError(
+            f"flokit_conn_id is {shown(repr(value))}: give the id of an Airflow connection of type 'flokit'. If it is a "
+            f"template, check what it renders to."
+        )
+    return value

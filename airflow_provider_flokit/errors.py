@@ -17,6 +17,7 @@ Everything that can go wrong, as a tree.
     │   ├── FlokitRateLimitError           429
     │   ├── FlokitServerError              500, 502, 503, 504
     │   └── FlokitResponseError            an answer, but not the documented JSON
+    ├── FlokitConnectionNotFoundError      Airflow finds no such connection, or its secrets backend does not answer
     ├── FlokitSyncAlreadyRunningError      409: a sync of this integration is running already
     ├── FlokitSyncFailedError              the integration is in error: the sync failed, not the API
     │   └── FlokitDisconnectedError        the integration is disconnected: nothing will sync
@@ -57,16 +58,7 @@ class FlokitPermanentError(FlokitError, AirflowFailException):
 
 
 class FlokitConfigError(FlokitPermanentError):
-    """
-    The Airflow connection lacks something or has a value that cannot be used.
-
-    :param message: What is wrong and what to do.
-    :param undefined: Whether Airflow found no such connection; a secrets backend that does not answer looks the same.
-    """
-
-    def __init__(self, message: str, *, undefined: bool = False) -> None:
-        super().__init__(message)
-        self.undefined = undefined
+    """The Airflow connection lacks something or has a value that cannot be used."""
 
 
 class FlokitArgumentError(FlokitPermanentError, ValueError):
@@ -120,6 +112,10 @@ class FlokitServerError(FlokitAPIError):
 
 class FlokitResponseError(FlokitAPIError):
     """The API answered with something other than its documented JSON."""
+
+
+class FlokitConnectionNotFoundError(FlokitError):
+    """Airflow finds no such connection. A secrets backend that is away looks the same, so a retry may mend it."""
 
 
 class FlokitSyncAlreadyRunningError(FlokitError):

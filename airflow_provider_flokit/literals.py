@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_flokit.arguments import moment, receipts_of, seconds, texts
+from airflow_provider_flokit.arguments import connection_id, moment, receipts_of, seconds, texts
 from airflow_provider_flokit.errors import FlokitArgumentError
-from airflow_provider_flokit.identifiers import checked_id, connection_id
+from airflow_provider_flokit.models import checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,24 +1,30 @@
 """
 What FloKit says about integrations and syncs, as frozen values.
 
-Each model is built from JSON by ``from_json`` and goes back by ``to_json``; both sides speak plain dicts, so
-the values pass unchanged through XComs, trigger arguments and the task state store. Nothing here does I/O or
-knows Airflow.
+Each model is built from JSON by ``from_json`` and goes back by ``to_json``; both sides speak plain dicts, so the values
+pass unchanged through XComs, trigger arguments and the task state store.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from airflow_provider_flokit.errors import FlokitArgumentError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 
 class MalformedDataError(ValueError):
-    """JSON that does not have the documented shape; the message names the field."""
+    """JSON that does not have the documented shape; the message names the field, never its value."""
 
 
 class IntegrationStatus(StrEnum):
@@ -58,8 +64,8 @@ class SyncStats:
         """
         fields = _object(data, "sync_stats")
         return cls(
-            events_last_24h=_integer(fields, "events_last_24h"),
-            events_total=_integer(fields, "events_total"),
+            events_last_24h=_field(fields, "events_last_24h", int),
+            events_total=_field(fields, "events_total", int),
             earliest_event_at=_time(fields, "earliest_event_at"),
         )
 
@@ -97,19 +103,26 @@ class Integration:
         """
         Build the integration from FloKit's JSON; fields that are not known are ignored.
 
+        Malformed ``sync_stats`` become None with a warning: a side datum must not stop a sync.
+
         :param data: One integration object.
-        :raises MalformedDataError: if a required field is missing or a field has another type
+        :raises MalformedDataError: if another field is missing or has another type
         """
         fields = _object(data, "integration")
-        status = _text(fields, "status")
-        stats = fields.get("sync_stats")
+        status = _field(fields, "status", str)
+        stats = None
+        if fields.get("sync_stats") is not None:
+            try:
+                stats = SyncStats.from_json(fields["sync_stats"])
+            except MalformedDataError as error:
+                log.warning("FloKit's sync_stats cannot be used: %s", error)
         return cls(
-            id=_text(fields, "id"),
-            type=_text(fields, "type"),
+            id=_field(fields, "id", str),
+            type=_field(fields, "type", str),
             status=IntegrationStatus(status) if status in _DOCUMENTED else status,
             last_synced_at=_time(fields, "last_synced_at"),
-            error_message=_optional_text(fields, "error_message"),
-            sync_stats=None if stats is None else SyncStats.from_json(stats),
+            error_message=_optional(fields, "error_message", str),
+            sync_stats=stats,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -163,19 +176,16 @@ class SyncReceipt:
         if triggered_at is None:
             raise MalformedDataError("'triggered_at' is missing")
         baseline = Integration.from_json(fields.get("baseline"))
-        integration_id = _text(fields, "integration_id")
+        integration_id = _field(fields, "integration_id", str)
         if baseline.id != integration_id:
             raise MalformedDataError("'baseline' is that of another integration")
-        skipped = fields.get("skipped", False)
-        if not isinstance(skipped, bool):
-            raise MalformedDataError("'skipped' is not true or false")
         return cls(
             integration_id=integration_id,
             baseline=baseline,
             triggered_at=triggered_at,
-            sync_id=_optional_text(fields, "sync_id"),
-            idempotency_key=_optional_text(fields, "idempotency_key"),
-            skipped=skipped,
+            sync_id=_optional(fields, "sync_id", str),
+            idempotency_key=_optional(fields, "idempotency_key", str),
+            skipped=_optional(fields, "skipped", bool) or False,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -190,9 +200,27 @@ class SyncReceipt:
         }
 
 
+def checked_id(value: object, name: str = "integration_id") -> str:
+    """
+    Return an integration id that is safe to stand in a URL.
+
+    :param value: What the user gave.
+    :param name: The parameter, for the message.
+    :raises FlokitArgumentError: if it is empty, no text, or holds ``/``, ``?``, ``#``, ``..``, spaces or control
+        characters
+    """
+    text = value if isinstance(value, str) else ""
+    if not text or ".." in text or any(c in "/?#\\{}[]" or c.isspace() or not c.isprintable() for c in text):
+        raise FlokitArgumentError(
+            f"{name} is {shown(repr(value))}, which is no id of an integration such as 'int_01hx4j7stripe'. If it is a "
+            f"template, check what it renders to."
+        )
+    return text
+
+
 def parse_time(text: str) -> datetime:
     """
-    Read an ISO 8601 time: ``Z``, ``+00:00`` and fractions are fine, a naive time is UTC.
+    Read an ISO 8601 time of FloKit: ``Z``, ``+00:00`` and fractions are fine, a naive time is UTC.
 
     :param text: The time.
     :return: the time in UTC
@@ -201,7 +229,7 @@ def parse_time(text: str) -> datetime:
     try:
         return as_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
-        raise MalformedDataError(f"{text[:64]!r} is not an ISO 8601 time") from None
+        raise MalformedDataError("not an ISO 8601 time") from None
 
 
 def as_utc(time: datetime) -> datetime:
@@ -231,34 +259,23 @@ def _object(data: object, what: str) -> Mapping[str, Any]:
     return data
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        raise MalformedDataError(f"{name!r} is missing or not a text")
+def _field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = _optional(fields, name, kind)
+    if value is None or value == "":
+        raise MalformedDataError(f"{name!r} is missing")
     return value
 
 
-def _optional_text(fields: Mapping[str, Any], name: str) -> str | None:
+def _optional(fields: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise MalformedDataError(f"{name!r} is not a text")
-    return value
-
-
-def _integer(fields: Mapping[str, Any], name: str) -> int:
-    value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise MalformedDataError(f"{name!r} is missing or not an integer")
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise MalformedDataError(f"{name!r} is of the wrong type")
     return value
 
 
 def _time(fields: Mapping[str, Any], name: str) -> datetime | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise MalformedDataError(f"{name!r} is not a time")
+    text = _optional(fields, name, str)
     try:
-        return parse_time(value)
+        return None if text is None else parse_time(text)
     except MalformedDataError as error:
-        raise MalformedDataError(f"{name!r}: {error}") from None
+        raise MalformedDataError(f"{name!r} is {error}") from None

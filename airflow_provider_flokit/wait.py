@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_flokit.arguments import flag, is_many, moment, receipts_of, seconds, texts
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
-from airflow_provider_flokit.identifiers import checked_id, connection_id
+from airflow_provider_flokit.arguments import connection_id
+from airflow_provider_flokit.models import checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

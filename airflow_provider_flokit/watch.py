@@ -12,14 +12,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_flokit import retry
+from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.decision import Readiness, Verdict, judge
 from airflow_provider_flokit.errors import (
     FlokitAPIError,
     FlokitDisconnectedError,
     FlokitError,
     FlokitNotFoundError,
-    FlokitRateLimitError,
     FlokitSyncFailedError,
     shown,
 )
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from airflow_provider_flokit.hooks.flokit import FlokitHook
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
     from airflow_provider_flokit.wait import Wait
 
 GRACE: Final = 30.0
@@ -174,7 +173,7 @@ class Watch:
             self._log.warning("%s The wait goes on.", error)
         self._failures = self._failures + 1 if self._trouble else 1
         self._trouble = error
-        self._not_before = time.monotonic() + retry.asked_pause(error.retry_after)
+        self._not_before = time.monotonic() + (error.retry_after or 0.0)
 
     def pause(self, interval: float) -> float:
         """
@@ -183,9 +182,7 @@ class Watch:
         :param interval: Seconds between looks that the user asked for.
         """
         if self._trouble is not None:
-            # Among many that wait in workers, those that have yet to request their sync have few attempts: let them by.
-            spread = interval if isinstance(self._trouble, FlokitRateLimitError) else 0.0
-            return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after, spread))  # noqa: S311
+            return max(interval, retry.delay(self._failures, random.random(), self._trouble.retry_after))  # noqa: S311
         return interval if self.recheck_after is None else min(interval, max(self.recheck_after, 1.0))
 
     def heartbeat_if_due(self) -> None:
@@ -226,7 +223,7 @@ class Watch:
     def _resolve(self, snapshot: Snapshot) -> tuple[Integration, ...]:
         for integration_id in self.wait.ids:
             if integration_id in snapshot.unread:
-                raise snapshot.unread[integration_id].error
+                raise snapshot.unread[integration_id]
         known = snapshot.integrations
         if lost := [i for i in self.wait.ids if i not in known]:
             raise FlokitNotFoundError(

@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_flokit.connection import DEFAULT_CONN_ID
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
-from airflow_provider_flokit.identifiers import checked_id, connection_id
+from airflow_provider_flokit.arguments import connection_id
+from airflow_provider_flokit.models import checked_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
@@ -26,7 +26,7 @@ SCHEME = "flokit"
 def flokit_asset(
     integration_id: str,
     *,
-    flokit_conn_id: str = DEFAULT_CONN_ID,
+    flokit_conn_id: str = "flokit_default",
     name: str | None = None,
     extra: dict[str, Any] | None = None,
     **kwargs: Any,
@@ -53,7 +53,7 @@ def flokit_asset(
     return Asset(name=name, uri=uri, extra=extra, **kwargs)
 
 
-def create_asset(*, integration_id: str, flokit_conn_id: str = DEFAULT_CONN_ID, extra: Any = None) -> Asset:
+def create_asset(*, integration_id: str, flokit_conn_id: str = "flokit_default", extra: Any = None) -> Asset:
     """
     Make the asset of an integration; Airflow's lineage collector calls it.
 

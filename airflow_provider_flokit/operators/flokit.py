@@ -200,7 +200,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         if not kept.requested:
             self.log.info("An earlier try ended while it requested a sync: requesting it again, with the same key")
             return self._request(hook, store, receipt)
-        outcome = self._watch(receipt).ask(hook, retries=hook.retry_limit)
+        outcome = self._watch(receipt).ask(hook, retries=4)
         if outcome is not None and outcome.ending == "failed":
             if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
                 raise error
@@ -214,7 +214,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
         from airflow_provider_flokit.arguments import one_text
         from airflow_provider_flokit.decision import is_fresh
-        from airflow_provider_flokit.identifiers import checked_id
+        from airflow_provider_flokit.models import checked_id
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
         from airflow_provider_flokit.watch import when
 
@@ -222,7 +222,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             before = hook.read(integration_id=checked_id(one_text(self.integration_id, "integration_id")))
         else:
             before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
-        (baseline,) = before.integrations.values()
+        baseline = before.value
         if baseline.sync_stats is None and self._has_outlet(baseline):
             # The list has no statistics, which the outlet's event is to compare with.
             try:
@@ -230,7 +230,7 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             except FlokitError as error:
                 self.log.warning("The statistics of %s before the sync are not known: %s", baseline.id, error)
             else:
-                baseline = before.integrations[baseline.id]
+                baseline = before.value
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
             self.log.info(
@@ -258,14 +258,14 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
 
     def _request(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
         try:
-            sync_id, at = hook.start_sync(receipt.integration_id, str(receipt.idempotency_key))
+            started = hook.start_sync(receipt.integration_id, str(receipt.idempotency_key))
         except FlokitSyncAlreadyRunningError as running:
             self.log.info("A sync of %s is running already (HTTP 409): attached to it", receipt.integration_id)
             # An error from before is forgiven from now on, not from when the baseline was read, maybe tries ago.
             receipt = replace(receipt, triggered_at=running.at or receipt.triggered_at)
         else:
-            self.log.info("Triggered sync %s of %s", shown(sync_id), receipt.integration_id)
-            receipt = replace(receipt, sync_id=sync_id, triggered_at=at)
+            self.log.info("Triggered sync %s of %s", shown(started.value), receipt.integration_id)
+            receipt = replace(receipt, sync_id=started.value, triggered_at=started.at)
         store.keep(receipt, requested=True)
         return receipt
 

@@ -32,7 +32,7 @@ from airflow_provider_flokit.triggers._waiters import Waiters
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import AdvanceItem
 
     from airflow_provider_flokit.events import Memory
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
     from airflow_provider_flokit.triggers._watcher import Watcher
 
 

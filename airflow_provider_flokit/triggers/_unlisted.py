@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from airflow_provider_flokit.models import Integration
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
 
 
 class Unlisted:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_provider_flokit.errors import FlokitAPIError, FlokitConfigError, FlokitError
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
     from airflow_provider_flokit.triggers._poller import Poller
 
 

@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_flokit.errors import FlokitError, shown
 from airflow_provider_flokit.events import Memory, happened, latest, payload
-from airflow_provider_flokit.retry import backoff
+from airflow_provider_flokit.api.retry import delay
 from airflow_provider_flokit.triggers._poller import Poller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_flokit.models import Integration
-    from airflow_provider_flokit.snapshot import Snapshot
+    from airflow_provider_flokit.gate.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class _Pauses:
         now = asyncio.get_running_loop().time()
         if now >= self._until:
             self.failures += 1
-            pause = LATER * backoff(self.failures, random.random())  # noqa: S311 - jitter
+            pause = LATER * delay(self.failures, random.random())  # noqa: S311 - jitter
             self._until = now + pause
             log.error("Watching FloKit (connection %r) failed: %s Trying again in %.0f s.", conn_id, error, pause)
         return self._until - now

@@ -10,12 +10,11 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_flokit.arguments import conditions_of, seconds
-from airflow_provider_flokit.connection import DEFAULT_CONN_ID
+from airflow_provider_flokit.arguments import conditions_of, connection_id, seconds
 from airflow_provider_flokit.deferral import BACKSTOP
 from airflow_provider_flokit.errors import FlokitError, FlokitPermanentError
 from airflow_provider_flokit.events import checked_on
-from airflow_provider_flokit.identifiers import checked_id, connection_id
+from airflow_provider_flokit.models import checked_id
 from airflow_provider_flokit.models import as_utc
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.triggers._poller import Poller
@@ -71,7 +70,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         integration_type: str | list[str] | None = None,
         receipt: dict[str, Any] | list[dict[str, Any]] | None = None,
         synced_after: str | None = None,
-        flokit_conn_id: str = DEFAULT_CONN_ID,
+        flokit_conn_id: str = "flokit_default",
         poll_interval: float = 30.0,
         timeout: float = 3600.0,
         deadline: float | None = None,
@@ -207,7 +206,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         self,
         integration_id: str,
         *,
-        flokit_conn_id: str = DEFAULT_CONN_ID,
+        flokit_conn_id: str = "flokit_default",
         poll_interval: float = 30.0,
         on: str = "synced",
     ) -> None:

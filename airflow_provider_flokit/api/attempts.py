@@ -1,0 +1,105 @@
+"""The attempts of one call, and making it from an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from airflow_provider_flokit.errors import FlokitError, FlokitUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_OVERDUE: Final = 5.0
+"""Seconds after its timeout at which an attempt is given up: a resolver that hangs, headers that trickle."""
+
+
+class Attempts:
+    """
+    The attempts of one call: how many, how long they may pause, and whether anybody still waits for them.
+
+    :param retries: Attempts after the first.
+    :param patience: Seconds that all pauses together may take; None for no limit.
+    """
+
+    def __init__(self, retries: int = 0, patience: float | None = None) -> None:
+        self.retries = retries
+        self.patience = patience
+        self.overdue_at = float("inf")
+        """By the monotonic clock: when an attempt that has not come back by itself is as good as lost."""
+        self._given_up = threading.Event()
+
+    def begin(self, timeout: float) -> None:
+        """
+        Note that an attempt begins.
+
+        :param timeout: Seconds after which it should end by itself.
+        :raises FlokitError: if nobody waits for it any more
+        """
+        if self._given_up.is_set():
+            raise FlokitError("This call was given up.")
+        self.overdue_at = time.monotonic() + timeout + _OVERDUE
+
+    def pause(self, seconds: float) -> None:
+        """
+        Wait before the next attempt; not longer than somebody waits for it.
+
+        :param seconds: How long.
+        """
+        self.overdue_at = float("inf")
+        self._given_up.wait(seconds)
+
+    def give_up(self) -> None:
+        """Let no further attempt begin."""
+        self._given_up.set()
+
+
+async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> T:
+    """
+    Make a call in a daemon thread of its own; a shared executor would hold up other calls and the end of the process.
+
+    :param call: The call; it begins its attempts on ``attempts``.
+    :param attempts: Given up if this coroutine is cancelled, or if one of them does not come back.
+    :param conn_id: The connection, for the message.
+    :raises FlokitUnreachableError: if an attempt does not come back
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except BaseException as raised:  # noqa: BLE001 - the caller's to judge
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="flokit-call", daemon=True).start()
+    try:
+        while not future.done():
+            left = attempts.overdue_at - time.monotonic()
+            if left <= 0:
+                raise FlokitUnreachableError(
+                    f"FloKit (connection {conn_id!r}) has not answered, and the request does not time out by itself. "
+                    f"Check the connection's API URL (host), the network and its name servers."
+                )
+            await asyncio.wait([future], timeout=min(left, 1.0))
+        return future.result()
+    finally:
+        attempts.give_up()
+        future.cancel()

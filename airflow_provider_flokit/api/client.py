@@ -1,0 +1,359 @@
+"""
+FloKit's three endpoints over one ``requests.Session``: send, retry, read the answer, say what is wrong.
+
+Both hooks make their calls here; the asynchronous one does it in a thread. Only public parts of requests are used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+import sys
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+import urllib3
+
+from airflow_provider_flokit import __version__
+from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.api.settings import is_loopback
+from airflow_provider_flokit.errors import (
+    FlokitAPIError,
+    FlokitArgumentError,
+    FlokitAuthenticationError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitPermissionError,
+    FlokitRateLimitError,
+    FlokitRequestError,
+    FlokitResponseError,
+    FlokitServerError,
+    FlokitSyncAlreadyRunningError,
+    FlokitUnreachableError,
+    shown,
+)
+from airflow_provider_flokit.models import Integration, MalformedDataError, as_utc, checked_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_flokit.api.attempts import Attempts
+    from airflow_provider_flokit.api.settings import FlokitSettings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LIST_PATH: Final = "/v1/integrations"
+BODY_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of an answer; a workspace of 10,000 integrations needs about 2 MiB."""
+
+_CHECK_URL: Final = "Check the connection's API URL (host)"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """
+    What FloKit answered.
+
+    :param value: What was asked for.
+    :param at: Time of the answer by the server's ``Date`` header; this machine's clock where there is none.
+    :param malformed: Entries of the list that were skipped, as they are not the documented JSON.
+    """
+
+    value: T
+    at: datetime
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Generic[T]):
+    """One call of the API: what to send, how to read the answer, and how to advise on what it may fail with."""
+
+    doing: str
+    method: str
+    path: str
+    read: Callable[[bytes], tuple[T, int]]
+    on_forbidden: str
+    on_not_found: str = "Check the integration's id and that the key belongs to its workspace"
+    idempotency_key: str | None = None
+
+
+class FlokitClient:
+    """
+    The calls of FloKit's API over one connection. Threads may share it.
+
+    :param settings: The connection's.
+    """
+
+    def __init__(self, settings: FlokitSettings) -> None:
+        self.settings = settings
+        self.session = requests.Session()
+        self.session.auth = _KeyAuth(settings)
+        self.session.headers.update(
+            {"Accept": "application/json", "User-Agent": f"airflow-provider-flokit/{__version__}"}
+        )
+        self.session.verify = settings.verify
+        self.session.proxies = _proxies(settings)
+        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None
+        self._warned_of: set[str] = set()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+    def list(self, attempts: Attempts) -> Answer[Sequence[Integration]]:
+        """
+        List all integrations; entries that are malformed are skipped with a warning.
+
+        :param attempts: How hard to try.
+        :return: while FloKit says the very same, the very same list
+        """
+        doing, forbidden = "listing the integrations", "The API key may not list integrations"
+        return self._call(_Request(doing, "GET", LIST_PATH, self._read_list, forbidden, _CHECK_URL), attempts)
+
+    def get(self, integration_id: str, attempts: Attempts) -> Answer[Integration]:
+        """
+        Read one integration, with its ``sync_stats``.
+
+        :param integration_id: Its id.
+        :param attempts: How hard to try.
+        """
+
+        def read(body: bytes) -> tuple[Integration, int]:
+            integration = self._integration(_object(body).get("integration"))
+            if integration.id != integration_id:
+                raise MalformedDataError("'integration' is another one than was asked for")
+            return integration, 0
+
+        forbidden = "The API key may not read this integration"
+        return self._call(
+            _Request(f"reading {integration_id}", "GET", _path(integration_id), read, forbidden), attempts
+        )
+
+    def sync(self, integration_id: str, idempotency_key: str | None, attempts: Attempts) -> Answer[str]:
+        """
+        Start a sync and return its sync_id; all attempts carry one ``Idempotency-Key``.
+
+        :param integration_id: Its id.
+        :param idempotency_key: The key, None to make one up.
+        :param attempts: How hard to try.
+        :raises FlokitSyncAlreadyRunningError: if a sync is running already (409)
+        """
+        key: Any = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
+            raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
+        doing, path = f"triggering a sync of {integration_id}", f"{_path(integration_id)}/sync"
+        forbidden = "Triggering a sync needs a read-write key, this one is read-only"
+        return self._call(_Request(doing, "POST", path, _read_sync_id, forbidden, idempotency_key=key), attempts)
+
+    def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
+        """Send a request until it is answered usably, fails for good, or no attempt is left."""
+        failures, paused = 0, 0.0
+        while True:
+            attempts.begin(self.settings.timeout)
+            outcome = self._attempt(request)
+            if isinstance(outcome, Answer):
+                return outcome
+            failures += 1
+            if not isinstance(outcome, FlokitAPIError) or failures > attempts.retries:
+                raise outcome
+            if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
+                raise outcome
+            pause = retry.delay(failures, random.random(), outcome.retry_after)  # noqa: S311 - jitter
+            paused += pause
+            if attempts.patience is not None and paused > attempts.patience:
+                raise outcome
+            log.warning("%s Trying again in %.1f s.", outcome, pause)
+            attempts.pause(pause)
+
+    def _attempt(self, request: _Request[T]) -> Answer[T] | FlokitError:
+        """
+        Send a request once.
+
+        Errors are returned, not raised here: requests' own exceptions, which carry the key in their request, would be
+        their context.
+        """
+        timeout, sent, handled = self.settings.timeout, time.monotonic(), sys.exception()
+        try:
+            with self.session.request(
+                request.method,
+                f"{self.settings.base_url}{request.path}",
+                headers={"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None,
+                timeout=timeout,
+                verify=self.settings.verify,
+                proxies=_proxies(self.settings),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = bytearray()
+                # read1() returns what has come; read() and iter_content() wait for a whole piece, however slowly it
+                # trickles in. urllib3 1.26 lacks it.
+                read = getattr(response.raw, "read1", response.raw.read)
+                while piece := read(1 << 16, decode_content=True):
+                    body += piece
+                    if len(body) > BODY_LIMIT:
+                        return self._malformed(request, response, f"it is larger than {BODY_LIMIT >> 20} MiB")
+                    if time.monotonic() - sent > timeout:
+                        return self._unanswered(request, f"timed out after {timeout:g} s")
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests' own are OSErrors
+            return self._unanswered(request, _reason(error, timeout, handled))
+        return self._read(request, response, bytes(body))
+
+    def _read(self, request: _Request[T], response: requests.Response, body: bytes) -> Answer[T] | FlokitError:
+        """Return what an answer brings, or the error it means."""
+        if not 200 <= response.status_code < 300:  # noqa: PLR2004 - the successes
+            return self._refusal(request, response, body)
+        try:
+            value, malformed = request.read(body)
+        except MalformedDataError as error:
+            return self._malformed(request, response, str(error))
+        except ValueError:
+            return self._malformed(request, response, "it is not JSON")
+        return Answer(value, _server_time(response), malformed)
+
+    def _refusal(self, request: _Request[Any], response: requests.Response, body: bytes) -> FlokitError:
+        status, conn = response.status_code, f"connection {self.settings.conn_id!r}"
+        said = f"HTTP {status}{self._said(body)}"
+        if status in retry.RETRIED_STATUSES:
+            asked = retry.parse_retry_after(response.headers.get("Retry-After"), _server_time(response))
+            todo = "Try again later" if asked is None else f"Try again in {asked:.0f} s, as FloKit asks"
+            kind = FlokitRateLimitError if status == requests.codes.too_many_requests else FlokitServerError
+            return kind(self._message(request, said, todo), retry_after=asked)
+        if status == requests.codes.conflict and request.method == "POST":
+            message = self._message(request, said, "A sync is running already; wait for it")
+            return FlokitSyncAlreadyRunningError(message, at=_server_time(response))
+        kinds: Mapping[int, tuple[type[FlokitError], str]] = {
+            401: (
+                FlokitAuthenticationError,
+                f"Put a valid API key into {conn} (a key dies at once when it is rotated)",
+            ),
+            403: (FlokitPermissionError, f"{request.on_forbidden} ({conn})"),
+            404: (FlokitNotFoundError, request.on_not_found),
+        }
+        error, todo = kinds.get(status, (FlokitRequestError, f"A repeat would not change this. {_CHECK_URL}"))
+        if 300 <= status < 400:  # noqa: PLR2004 - redirects
+            where = shown(urljoin(response.url, response.headers.get("Location", "")))
+            said = f"HTTP {status} leads to {where}, and the API key is not sent there"
+            todo = "If that is FloKit's API, set it as the connection's API URL (host)"
+        return error(self._message(request, said, todo))
+
+    def _malformed(self, request: _Request[Any], response: requests.Response, problem: str) -> FlokitResponseError:
+        said = f"HTTP {response.status_code}, but not the documented answer: {problem}"
+        return FlokitResponseError(self._message(request, said, f"{_CHECK_URL}; it may not be FloKit's API"))
+
+    def _unanswered(self, request: _Request[Any], reason: str) -> FlokitUnreachableError:
+        said = f"no answer from {self.settings.base_url}: {reason}"
+        return FlokitUnreachableError(self._message(request, said, f"{_CHECK_URL}, the network and FloKit's status"))
+
+    def _message(self, request: _Request[Any], said: str, todo: str) -> str:
+        text = f"FloKit, {request.doing} (connection {self.settings.conn_id!r}): {said}. {todo}."
+        return self.settings.redact(text)
+
+    def _said(self, body: bytes) -> str:
+        """Return FloKit's own words, "" where there are none."""
+        try:
+            fields = _object(body)
+        except ValueError:
+            return ""
+        message = fields.get("message") or fields.get("error")
+        return f": {shown(message).rstrip('.')}" if isinstance(message, str) and message.strip() else ""
+
+    def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
+        if self._last_list is not None and body == self._last_list[0]:
+            return self._last_list[1]
+        entries = _object(body).get("integrations")
+        if not isinstance(entries, list):
+            raise MalformedDataError("'integrations' is missing or not a list")
+        found, malformed = [], 0
+        for entry in entries:
+            try:
+                found.append(self._integration(entry))
+            except MalformedDataError as error:
+                malformed += 1
+                name = shown(repr(entry.get("id") if isinstance(entry, dict) else None))
+                if name not in self._warned_of:
+                    log.warning("FloKit lists an integration that cannot be used, id %s: %s", name, error)
+                    self._warned_of.add(name)
+        self._last_list = (body, (found, malformed))
+        return found, malformed
+
+    def _integration(self, data: object) -> Integration:
+        integration = Integration.from_json(data)
+        if integration.error_message is None:
+            return integration
+        return replace(integration, error_message=self.settings.redact(integration.error_message))
+
+
+class _KeyAuth(requests.auth.AuthBase):
+    """Gives the key to the connection's scheme, host and port only; unlike a header, netrc does not replace it."""
+
+    def __init__(self, settings: FlokitSettings) -> None:
+        self._settings = settings
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if _origin(str(request.url)) == _origin(self._settings.base_url):
+            request.headers["Authorization"] = f"Bearer {self._settings.api_key}"
+        return request
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _proxies(settings: FlokitSettings) -> dict[str, Any]:
+    """Return the proxies of a request, which requests completes from the environment where a key is missing."""
+    if settings.proxies:
+        return {"http": None, "https": None, "all": None, **settings.proxies}
+    host = urlsplit(settings.base_url).hostname or ""
+    return {"no_proxy": host} if is_loopback(host) else {}
+
+
+def _reason(error: Exception, timeout: float, handled: BaseException | None) -> str:
+    """Say why no answer came: what requests takes it for, and the words of its first cause."""
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+        return f"timed out after {timeout:g} s"
+    what = "the connection failed"
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        what = "the proxy cannot be used"
+    elif isinstance(error, requests.exceptions.SSLError):
+        what = "TLS failed"
+    cause: BaseException = error
+    while cause.__context__ not in (None, handled):  # what the caller was handling then is no cause
+        cause = cause.__context__
+    return f"{what} ({shown(cause)})"
+
+
+def _server_time(response: requests.Response) -> datetime:
+    try:
+        return as_utc(parsedate_to_datetime(response.headers["Date"]))
+    except (KeyError, ValueError, TypeError):
+        return datetime.now(tz=UTC)
+
+
+def _path(integration_id: str) -> str:
+    return f"{LIST_PATH}/{quote(checked_id(integration_id), safe='')}"
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    data = json.loads(body)
+    return data if isinstance(data, dict) else {}
+
+
+def _read_sync_id(body: bytes) -> tuple[str, int]:
+    fields = _object(body)
+    sync_id = fields.get("sync_id")
+    if fields.get("status") != "ok":
+        raise MalformedDataError("'status' is not 'ok'")
+    if not isinstance(sync_id, str) or not sync_id:
+        raise MalformedDataError("'sync_id' is missing or not a text")
+    return sync_id, 0

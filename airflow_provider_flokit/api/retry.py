@@ -1,0 +1,61 @@
+"""
+Which failures are retried, and how long to wait before the next attempt.
+
+Pure: no I/O, no clock. Calls and the shared poll follow this one policy.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+"""HTTP statuses that may be gone at the next attempt; every other refusal is final."""
+
+BACKOFF_BASE: Final = 0.5
+"""Seconds before the first repeat, at most."""
+
+BACKOFF_CAP: Final = 30.0
+"""Seconds between two attempts at most, unless ``Retry-After`` asks for more."""
+
+RETRY_AFTER_LIMIT: Final = 300.0
+"""Seconds of ``Retry-After`` that a call outside a wait accepts; it gives up at once when asked for more."""
+
+
+def delay(failures: int, jitter: float, retry_after: float | None = None) -> float:
+    """
+    Return the seconds to wait before the next attempt.
+
+    Without ``Retry-After``: 0.5, 1, 2, 4 ... 30, less up to half of it. With it: from the asked pause to twice that, so
+    that a crowd that met a rate limit together does not come back together.
+
+    :param failures: Failures in a row so far, at least 1.
+    :param jitter: A random number from 0 to 1.
+    :param retry_after: Seconds the server asked for, None if it did not.
+    """
+    if retry_after:
+        return retry_after * (1.0 + jitter)
+    return min(BACKOFF_BASE * 2.0 ** min(failures - 1, 16), BACKOFF_CAP) * (1.0 - jitter / 2.0)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """
+    Read a ``Retry-After`` header, seconds or an HTTP date (RFC 9110, 10.2.3).
+
+    :param value: The header, None if there is none.
+    :param now: The server's time, which a date is measured against.
+    :return: seconds from now, never negative; None if the header is absent or means nothing
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        time = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    return max(((time if time.tzinfo else time.replace(tzinfo=UTC)) - now).total_seconds(), 0.0)

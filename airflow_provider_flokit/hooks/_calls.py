@@ -1,0 +1,84 @@
+"""What both hooks do with a client, in whatever thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_flokit.api.client import Answer
+from airflow_provider_flokit.api.settings import unknown_extras_warning
+from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError, FlokitNotFoundError, shown
+from airflow_provider_flokit.gate.snapshot import Snapshot
+from airflow_provider_flokit.models import IntegrationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from airflow_provider_flokit.api.attempts import Attempts
+    from airflow_provider_flokit.api.client import FlokitClient
+    from airflow_provider_flokit.models import Integration
+
+_NAMED: Final = 10
+
+
+def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> Answer[Integration]:
+    """Find the one integration of a type."""
+    if not isinstance(integration_type, str) or not integration_type.strip():
+        raise FlokitArgumentError(f"integration_type is {shown(repr(integration_type))}: give one such as 'stripe'.")
+    snapshot = _snapshot(client.list(attempts))
+    return Answer(snapshot.only_one(integration_type, client.settings.conn_id), snapshot.at)
+
+
+def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
+    """Take one look at the workspace; an id that the list does not hold is read singly before it is called missing."""
+    listed = _snapshot(client.list(attempts))
+    unlisted = [i for i in ids if i not in listed.integrations]
+    if not unlisted:
+        return listed
+    found, missing, unread = dict(listed.integrations), set(), {}
+    for integration_id in unlisted:
+        single = read_singly(client, integration_id, attempts)
+        if single is None:
+            missing.add(integration_id)
+        elif isinstance(single, FlokitError):
+            unread[integration_id] = single
+        else:
+            found[integration_id] = single
+    return replace(listed, integrations=found, missing=frozenset(missing), unread=unread)
+
+
+def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:
+    """Return an integration, None if there is none, or why it could not be read."""
+    try:
+        return client.get(integration_id, attempts).value
+    except FlokitNotFoundError:
+        return None
+    except FlokitError as error:
+        return error
+
+
+def _snapshot(listed: Answer[Sequence[Integration]]) -> Snapshot:
+    return Snapshot(listed.at, {i.id: i for i in listed.value}, malformed=listed.malformed)
+
+
+def connected(client: FlokitClient, attempts: Attempts) -> str:
+    """Return what the Test button says if the integrations can be listed."""
+    found = client.list(attempts).value
+    order = {str(status): place for place, status in enumerate(IntegrationStatus)}
+    counts = Counter(shown(i.status) for i in found)
+    states = ", ".join(f"{counts[s]} {s}" for s in sorted(counts, key=lambda s: (order.get(s, len(order)), s)))
+    names = ", ".join(f"{shown(i.id)} ({shown(i.type)})" for i in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    text = f"Connected: {len(found)} integration{'' if len(found) == 1 else 's'}"
+    text += f" ({states}): {names}{more}" if found else ""
+    warning = unknown_extras_warning(client.settings)
+    return f"{text}. {warning}" if warning else text
+
+
+def not_connected(error: Exception, conn_id: str) -> str:
+    """Return what the Test button says if not; the id is one that Airflow made up for the form."""
+    if not isinstance(error, FlokitError):
+        return f"{type(error).__name__}: {shown(error)}"
+    named = f"connection {conn_id!r}"
+    return str(error).replace(f" ({named})", "").replace(f"Airflow {named}", named).replace(named, "this connection")
