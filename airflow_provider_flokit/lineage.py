@@ -1,17 +1,97 @@
-"""Lineage: what hooks tell Airflow's lineage collector, and what operators tell OpenLineage."""
+"""
+What a sync brought: told to asset events, to Airflow's lineage collector and to OpenLineage.
+
+Nothing here asks FloKit: who has the hook reads the statistics.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit.assets.flokit import SCHEME, convert_asset_to_openlineage, flokit_asset
+from airflow_provider_flokit.assets.flokit import SCHEME, convert_asset_to_openlineage, flokit_asset, integration_of
 from airflow_provider_flokit.errors import FlokitArgumentError
+from airflow_provider_flokit.models import timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_flokit.report import SyncReport
+    from airflow_provider_flokit.models import Integration, SyncReceipt, SyncStats
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """
+    What is known of one sync, or of an integration that was waited for.
+
+    :param now: The integration when the wait ended.
+    :param receipt: The receipt of the sync, None if no particular one was waited for.
+    :param later: The integration as it was read for its statistics, None if it was not.
+    """
+
+    now: Integration
+    receipt: SyncReceipt | None = None
+    later: Integration | None = None
+
+    @property
+    def stats(self) -> SyncStats | None:
+        """The integration's statistics after the sync, None if they are not known."""
+        return self.now.sync_stats or (self.later.sync_stats if self.later else None)
+
+    @property
+    def events_brought(self) -> int | None:
+        """Events that came since the baseline, None if that is not known, or if other syncs have brought some too."""
+        if self.receipt is None:
+            return None
+        if self.receipt.skipped:
+            return 0
+        before, moved_on = self.receipt.baseline.sync_stats, False
+        if self.later is not None:
+            moved_on = self.later.last_synced_at != self.now.last_synced_at
+        if before is None or self.stats is None or moved_on:
+            return None
+        brought = self.stats.events_total - before.events_total
+        return brought if brought >= 0 else None
+
+    def to_extra(self) -> dict[str, Any]:
+        """Return the report as JSON values, for an asset event; None is what is not known."""
+        receipt = self.receipt
+        return {
+            "integration_id": self.now.id,
+            "sync_id": receipt.sync_id if receipt else None,
+            "last_synced_at": timestamp(self.now.last_synced_at),
+            "previous_synced_at": timestamp(receipt.baseline.last_synced_at) if receipt else None,
+            "events_total": self.stats.events_total if self.stats else None,
+            "events_brought": self.events_brought,
+        }
+
+
+def has_outlet(outlets: Iterable[object], integration_id: str) -> bool:
+    """
+    Tell whether an integration is among a task's outlets.
+
+    :param outlets: The task's.
+    :param integration_id: The integration.
+    """
+    return any(integration_of(outlet) == integration_id for outlet in outlets)
+
+
+def tell_outlets(context: Context, outlets: Sequence[object], report: SyncReport) -> None:
+    """
+    Add a report to the asset events of the integration's outlets.
+
+    :param context: The task's context.
+    :param outlets: The task's.
+    :param report: What there is to tell.
+    """
+    for outlet in outlets:
+        if integration_of(outlet) == report.now.id:
+            context["outlet_events"][outlet].extra.update(report.to_extra())  # type: ignore[index]
 
 
 def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
@@ -26,30 +106,27 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
 
     collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
     add = collector.add_output_asset if changed else collector.add_input_asset
-    add(
-        context=hook,
-        scheme=SCHEME,
-        asset_kwargs={"integration_id": integration_id, "flokit_conn_id": hook.flokit_conn_id},
-    )
+    asset = {"integration_id": integration_id, "flokit_conn_id": hook.flokit_conn_id}
+    add(context=hook, scheme=SCHEME, asset_kwargs=asset)
 
 
 def openlineage_facets(
     conn_id: str,
     integration_id: str | None,
-    report: SyncReport | None,
-    *,
     outcome: str,
-    sync_id: str | None = None,
-    failure: str | None = None,
+    *,
+    receipt: SyncReceipt | None = None,
+    report: SyncReport | None = None,
+    failure: str = "",
 ) -> OperatorLineage[Any, Any]:
     """
-    Return what OpenLineage is told of a task that started a sync.
+    Return what OpenLineage is told of a task that started a sync; needs its provider (the extra ``openlineage``).
 
     :param conn_id: The Airflow connection.
     :param integration_id: The integration, None if the task ended before it was known.
-    :param report: The report of a task that waited until its sync had succeeded.
     :param outcome: ``succeeded``, ``requested`` (not waited for), ``skipped`` or ``failed``.
-    :param sync_id: FloKit's id of the sync, if known.
+    :param receipt: The receipt of the sync, if there is one.
+    :param report: The report of a task that waited until its sync had succeeded.
     :param failure: Why it failed.
     :return: the integration as output dataset, with the number of events brought, and facets of the run:
         ``externalQuery`` (the sync_id), ``errorMessage`` and ``flokit_sync``
@@ -62,21 +139,39 @@ def openlineage_facets(
     )
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_flokit.openlineage import FlokitSyncRunFacet
-
-    outputs = []
+    outputs: list[Any] = []
+    known = report.to_extra() if report else {}
     with suppress(FlokitArgumentError):  # an id that the task has failed on
         dataset = convert_asset_to_openlineage(flokit_asset(str(integration_id), flokit_conn_id=conn_id), None)
-        brought = report.events_brought if report else None
-        facets: dict[str, Any] = (
-            {} if brought is None else {"outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=brought)}
-        )
+        brought = known.get("events_brought")
+        facets: dict[str, Any] = {}
+        if brought is not None:
+            facets["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=brought)
         outputs = [OutputDataset(namespace=dataset.namespace, name=dataset.name, outputFacets=facets)]
+    sync_id = receipt.sync_id if receipt else None
     run_facets: dict[str, Any] = {
-        "flokit_sync": FlokitSyncRunFacet.of(outcome, sync_id, report),
+        "flokit_sync": _sync_facet()(
+            outcome=outcome,
+            syncId=sync_id,
+            lastSyncedAt=known.get("last_synced_at"),
+            previousSyncedAt=known.get("previous_synced_at"),
+            eventsTotal=known.get("events_total"),
+            eventsBrought=known.get("events_brought"),
+        )
     }
     if sync_id:
         run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=sync_id, source="flokit")
     if failure:
         run_facets["errorMessage"] = ErrorMessageRunFacet(message=failure, programmingLanguage="python")
     return OperatorLineage(outputs=outputs, run_facets=run_facets)
+
+
+@cache
+def _sync_facet() -> Any:
+    """Return the class of the run facet ``flokit_sync``, which needs the OpenLineage client."""
+    import attr
+    from airflow.providers.common.compat.openlineage.facet import RunFacet
+
+    names = ("syncId", "lastSyncedAt", "previousSyncedAt", "eventsTotal", "eventsBrought")
+    fields = {"outcome": attr.field(), **{name: attr.field(default=None) for name in names}}
+    return attr.make_class("FlokitSyncRunFacet", fields, bases=(RunFacet,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.errors import (
@@ -12,9 +12,10 @@ from airflow_provider_flokit.errors import (
     FlokitResponseError,
     shown,
 )
+from airflow_provider_flokit.gate.words import listed, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from airflow_provider_flokit.models import Integration
@@ -38,33 +39,75 @@ class Snapshot:
     unread: Mapping[str, FlokitError] = field(default_factory=dict)
     malformed: int = 0
 
-    def only_one(self, integration_type: str, conn_id: str) -> Integration:
+    def with_singles(self, found: Mapping[str, Integration | FlokitError | None]) -> Snapshot:
+        """
+        Add what single reads told of ids that the list does not hold.
+
+        :param found: By id: the integration, None if there is none, or why it could not be read.
+        """
+        if not found:
+            return self
+        read = {i: each for i, each in found.items() if each is not None and not isinstance(each, FlokitError)}
+        return replace(
+            self,
+            integrations={**self.integrations, **read},
+            missing=frozenset(i for i, each in found.items() if each is None),
+            unread={i: each for i, each in found.items() if isinstance(each, FlokitError)},
+        )
+
+    def of_id(self, integration_id: str, conn_id: str) -> Integration:
+        """
+        Return an integration.
+
+        :param integration_id: One that the snapshot was asked to hold.
+        :param conn_id: The connection, for the message.
+        :raises FlokitNotFoundError: if there is none of that id
+        :raises FlokitError: if it could not be read
+        """
+        if integration_id in self.unread:
+            raise self.unread[integration_id]
+        if integration_id not in self.integrations:
+            raise unknown("id", integration_id, self.integrations, conn_id)
+        return self.integrations[integration_id]
+
+    def of_type(self, integration_type: str, conn_id: str) -> Integration:
         """
         Return the one integration of a type.
 
         :param integration_type: E.g. ``stripe``.
         :param conn_id: The connection, for the message.
-        :raises FlokitNotFoundError: if there is none, listing what there is
+        :raises FlokitNotFoundError: if there is none
         :raises FlokitAmbiguousTypeError: if there are several, listing their ids
         :raises FlokitResponseError: if there is none, but one of the malformed entries may be it
         """
         found = sorted(i.id for i in self.integrations.values() if i.type == integration_type)
         if len(found) == 1:
             return self.integrations[found[0]]
-        kind = f"the type {shown(integration_type)!r} (connection {conn_id!r})"
         if found:
             raise FlokitAmbiguousTypeError(
-                f"{len(found)} FloKit integrations have {kind}: {shown(', '.join(found))}. Say which one with "
-                f"integration_id."
+                f"{len(found)} FloKit integrations have the type {shown(integration_type)!r}: say which one with "
+                f"integration_id: {listed(found)} (connection {conn_id!r})."
             )
         if self.malformed:
             raise FlokitResponseError(
-                f"No FloKit integration has {kind}, but {self.malformed} in FloKit's list cannot be read."
+                f"FloKit's list has no integration of the type {shown(integration_type)!r}, but {self.malformed} in it "
+                f"cannot be read (connection {conn_id!r})."
             )
-        raise FlokitNotFoundError(f"No FloKit integration has {kind}. The workspace has: {self.overview}.")
+        raise unknown("type", integration_type, {i.type for i in self.integrations.values()}, conn_id)
 
-    @property
-    def overview(self) -> str:
-        """All integrations with their types, for messages."""
-        known = sorted(self.integrations.values(), key=lambda i: i.id)
-        return shown(", ".join(f"{i.id} ({i.type})" for i in known)) or "no integrations at all"
+
+def unknown(kind: str, name: str, known: Collection[str], conn_id: str) -> FlokitNotFoundError:
+    """
+    Say that there is no such integration, and what comes closest.
+
+    :param kind: ``id`` or ``type``.
+    :param name: What does not exist.
+    :param known: The ids or types that do.
+    :param conn_id: The connection.
+    """
+    close = suggestion(name, known)
+    there = f"The workspace has: {listed(sorted(known))}." if known else "The workspace has no integrations."
+    return FlokitNotFoundError(
+        f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the {kind}, "
+        f"and that the key belongs to the right workspace (connection {conn_id!r}). {there}"
+    )

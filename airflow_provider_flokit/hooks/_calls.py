@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.api.client import Answer
@@ -27,25 +26,22 @@ def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> 
     if not isinstance(integration_type, str) or not integration_type.strip():
         raise FlokitArgumentError(f"integration_type is {shown(repr(integration_type))}: give one such as 'stripe'.")
     snapshot = _snapshot(client.list(attempts))
-    return Answer(snapshot.only_one(integration_type, client.settings.conn_id), snapshot.at)
+    return Answer(snapshot.of_type(integration_type, client.settings.conn_id), snapshot.at)
+
+
+def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> Answer[Integration]:
+    """Read one integration; an unknown id is told with what comes closest to it."""
+    try:
+        return client.get(integration_id, attempts)
+    except FlokitNotFoundError:
+        snapshot = _snapshot(client.list(attempts))
+    return Answer(snapshot.of_id(integration_id, client.settings.conn_id), snapshot.at)
 
 
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
     """Take one look at the workspace; an id that the list does not hold is read singly before it is called missing."""
     listed = _snapshot(client.list(attempts))
-    unlisted = [i for i in ids if i not in listed.integrations]
-    if not unlisted:
-        return listed
-    found, missing, unread = dict(listed.integrations), set(), {}
-    for integration_id in unlisted:
-        single = read_singly(client, integration_id, attempts)
-        if single is None:
-            missing.add(integration_id)
-        elif isinstance(single, FlokitError):
-            unread[integration_id] = single
-        else:
-            found[integration_id] = single
-    return replace(listed, integrations=found, missing=frozenset(missing), unread=unread)
+    return listed.with_singles({i: read_singly(client, i, attempts) for i in ids if i not in listed.integrations})
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -10,16 +12,17 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api.attempts import Attempts, in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
+from airflow_provider_flokit.api.retry import delay
 from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitConnectionNotFoundError
-from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_singly
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitConnectionNotFoundError, FlokitError
+from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_one, read_singly
 from airflow_provider_flokit.lineage import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from airflow_provider_flokit.errors import FlokitError
     from airflow_provider_flokit.gate.snapshot import Snapshot
+    from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.models import Integration
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class FlokitHook(BaseHook):
         self.flokit_conn_id = flokit_conn_id
         self._client: FlokitClient | None = None
         self._entered = False
+        self._not_before = 0.0  # by the monotonic clock: when FloKit wants to be asked again
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -142,17 +146,64 @@ class FlokitHook(BaseHook):
         :param integration_type: its type, which only one may have.
         """
         if integration_id is not None:
-            return self._call(FlokitClient.get, integration_id)
+            return self._call(read_one, integration_id)
         return self._call(find, str(integration_type))
 
-    def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
+    def observe(self, ids: Collection[str], *, retries: int | None = 0) -> Snapshot:
         """
         Take one look at the workspace, as a wait does again and again, by the Airflow connection as it is now.
 
         :param ids: Ids that the snapshot has to hold, or to call missing.
-        :param retries: Attempts after the first.
+        :param retries: Attempts after the first; None for as many as the connection says.
         """
         return self._call(observe, ids, retries=retries, renew=True)
+
+    def statistics(self, integration_id: str) -> Integration | None:
+        """
+        Read an integration once for its statistics; without them nothing fails.
+
+        :param integration_id: Its id.
+        """
+        try:
+            return self._call(FlokitClient.get, integration_id, retries=0).value
+        except FlokitError as error:
+            self.log.warning("The statistics of %s are not known: %s", integration_id, error)
+            return None
+
+    def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
+        """
+        Take one look for a wait.
+
+        :param wait: The wait.
+        :param last: Whether its deadline has come.
+        :return: the outcome if the wait is over, else None
+        """
+        if time.monotonic() < self._not_before:
+            return None
+        try:
+            snapshot = self.observe(wait.conditions.ids)
+        except FlokitError as error:
+            if isinstance(error, FlokitAPIError) and error.retry_after:
+                self._not_before = time.monotonic() + delay(1, random.random(), error.retry_after)  # noqa: S311 - jitter
+            return wait.trouble(error)
+        return wait.look(snapshot, last=last)
+
+    def wait_for(self, wait: Wait, interval: Callable[[float], float]) -> Outcome:
+        """
+        Wait in this process, looking again and again.
+
+        :param wait: The wait.
+        :param interval: From the seconds that the wait has lasted to the seconds until the next look.
+        """
+        while True:
+            now = time.monotonic()
+            if now >= wait.deadline:
+                return self.ask(wait, last=True) or wait.timed_out()
+            if (outcome := self.ask(wait)) is not None:
+                return outcome
+            wait.heartbeat()
+            pause = max(interval(now - wait.begun), self._not_before - now)
+            time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
 
     def _call(
         self,
@@ -179,8 +230,8 @@ class FlokitHook(BaseHook):
     def _read_settings(self) -> FlokitSettings:
         try:
             conn = self.get_connection(self.flokit_conn_id)
-        except AirflowNotFoundException:
-            raise _undefined(self.flokit_conn_id) from None
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            raise _not_found(self.flokit_conn_id, error) from None
         return FlokitSettings.from_connection(self.flokit_conn_id, conn)
 
     def _close(self) -> None:
@@ -316,8 +367,8 @@ class FlokitAsyncHook(BaseHook):
 
         try:
             conn = await get_async_connection(self.flokit_conn_id, hook=self)
-        except AirflowNotFoundException:
-            raise _undefined(self.flokit_conn_id) from None
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            raise _not_found(self.flokit_conn_id, error) from None
         return FlokitSettings.from_connection(self.flokit_conn_id, conn)
 
     def _close(self) -> None:
@@ -332,7 +383,12 @@ def _new_client(settings: FlokitSettings) -> FlokitClient:
     return FlokitClient(settings)
 
 
-def _undefined(conn_id: str) -> FlokitConnectionNotFoundError:
+def _not_found(conn_id: str, error: Exception) -> FlokitConnectionNotFoundError:
+    if not isinstance(error, AirflowNotFoundException):
+        return FlokitConnectionNotFoundError(
+            f"Airflow connection {conn_id!r} cannot be looked up ({type(error).__name__}). Look at Airflow's secrets "
+            f"backend."
+        )
     return FlokitConnectionNotFoundError(
         f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
         f"password, or name another one with flokit_conn_id."

@@ -8,54 +8,49 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
-from airflow_provider_flokit.arguments import flag, seconds
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
     FlokitError,
     FlokitSyncAlreadyRunningError,
     FlokitSyncFailedError,
+    FlokitWaitTimeoutError,
     shown,
 )
-from airflow_provider_flokit.literals import check_age, check_connection_id, check_ids, check_types
-from airflow_provider_flokit.operators._openlineage import TellsOpenLineage
+from airflow_provider_flokit.gate.conditions import (
+    Conditions,
+    checked_one_id,
+    checked_text,
+    flag,
+    seconds,
+    warn_of_no_effect,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from logging import Logger
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context, XComArg
-    from airflow.sdk.definitions._internal.expandinput import OperatorExpandArgument, OperatorExpandKwargsArgument
-    from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
-    from airflow.sdk.definitions.xcom_arg import PlainXComArg
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.hooks.flokit import FlokitHook
+    from airflow_provider_flokit.lineage import SyncReport
     from airflow_provider_flokit.models import Integration, SyncReceipt
-    from airflow_provider_flokit.outcome import Outcome
-    from airflow_provider_flokit.receipt_store import ReceiptStore
-    from airflow_provider_flokit.watch import Watch
+    from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 
-    # Airflow declares that outputs are of a base class without keys: output["receipt"] would be an error of the user's.
-    class _Mapped(MappedOperator):
-        @property
-        def output(self) -> PlainXComArg: ...
-
-    class _Partial(OperatorPartial):
-        def expand(self, **mapped_kwargs: OperatorExpandArgument) -> _Mapped: ...
-        def expand_kwargs(self, kwargs: OperatorExpandKwargsArgument, *, strict: bool = True) -> _Mapped: ...
-
+# Hooks, triggers and what they need are imported where they are used: parsing a DAG must not pay for requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
+class FlokitTriggerSyncOperator(BaseOperator):
     """
     Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
 
-    The return value is the sync_id. The XCom ``receipt`` is a
-    :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON, with which a
+    The return value is a :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON, with which a
     :class:`~airflow_provider_flokit.sensors.flokit.FlokitIntegrationSensor` waits for this sync. The XCom
     ``integration`` is the integration's last state, if this task waited.
 
@@ -63,8 +58,8 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     is done is recognised, a running one waited for, a failed one started anew. Before 3.3 a retry attaches to a sync
     that is running, and otherwise starts a new one.
 
-    If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null, and the first
-    success after this task began counts. FloKit has no way to cancel a sync, so killing the task does not stop it.
+    If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null. FloKit has no way to
+    cancel a sync, so killing the task does not stop it.
 
     If it waited, the asset events of its outlets for the integration
     (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) carry ``sync_id``, ``last_synced_at``,
@@ -78,22 +73,16 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
     :param poll_interval: Seconds between looks at the integration while waiting. Default 30.
     :param timeout: Seconds the wait may take. Default 3600.
     :param start_timeout: Seconds for which an error older than this sync is forgiven. Default 300.
-    :param skip_if_synced_within: If the integration is connected and its last success is not older than this, do not
-        sync; the task succeeds and the receipt says so. Default None: always sync.
+    :param skip_if_synced_within: If the integration is connected and its last success is not older than this timedelta,
+        do not sync; the task succeeds and the receipt says so. Default None: always sync.
     :raises FlokitSyncFailedError: if it waited and the sync failed; a retry starts a new sync
-    :raises FlokitWaitTimeoutError: if it waited and the time ran out
+    :raises FlokitWaitTimeoutError: if it waited and the time ran out; a retry goes on with the same sync
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
     # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d5f2e3"
     ui_fgcolor = "#102a1e"
-
-    if TYPE_CHECKING:
-        partial: Callable[..., _Partial]
-
-        @property
-        def output(self) -> PlainXComArg: ...  # noqa: D102 - Airflow's
 
     def __init__(
         self,
@@ -110,57 +99,71 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        owner = self._owner
         # Of the types that they have once Airflow has rendered them.
         self.integration_id = cast("str | None", integration_id)
         self.integration_type = cast("str | None", integration_type)
         self.flokit_conn_id = cast("str", flokit_conn_id)
-        self.wait_for_completion = flag(wait_for_completion, "wait_for_completion")
-        self.deferrable = flag(deferrable, "deferrable")
-        self.poll_interval = seconds(poll_interval, "poll_interval")
-        self.timeout = seconds(timeout, "timeout")
-        self.start_timeout = seconds(start_timeout, "start_timeout", zero=True)
-        check_age(skip_if_synced_within, "skip_if_synced_within")
+        self.wait_for_completion = flag(owner, "wait_for_completion", wait_for_completion)
+        self.deferrable = flag(owner, "deferrable", deferrable)
+        self.poll_interval = seconds(owner, "poll_interval", poll_interval)
+        self.timeout = seconds(owner, "timeout", timeout)
+        self.start_timeout = seconds(owner, "start_timeout", start_timeout, zero=True)
+        if skip_if_synced_within is not None and not isinstance(skip_if_synced_within, timedelta):
+            raise FlokitArgumentError(f"{owner}: skip_if_synced_within is no timedelta: give e.g. timedelta(hours=1).")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
-            raise FlokitArgumentError("Give exactly one of integration_id and integration_type.")
-        check_ids(integration_id)
-        check_types(integration_type)
-        check_connection_id(flokit_conn_id)
+            raise FlokitArgumentError(f"{owner}: give exactly one of integration_id and integration_type.")
+        if not wait_for_completion and start_timeout != 300.0:  # noqa: PLR2004 - the default
+            warn_of_no_effect(owner, "start_timeout", "without wait_for_completion=True")
         # What a template renders to does not change which of the two was given.
         self._by_id = integration_id is not None
+        self._receipt: SyncReceipt | None = None
+        self._report: SyncReport | None = None
+        self._failure = ""
 
-    def execute(self, context: Context) -> str | None:
+    @property
+    def _owner(self) -> str:
+        return f"{type(self).__name__} {self.task_id!r}"
+
+    def execute(self, context: Context) -> dict[str, Any]:
         """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
+        from airflow_provider_flokit.gate.wait import Ending, Outcome
         from airflow_provider_flokit.hooks.flokit import FlokitHook
+        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
+        conn_id = checked_text(self._owner, "flokit_conn_id", self.flokit_conn_id)
         store = self._store(context)
-        with store.kept_for_the_next_try(), FlokitHook(self.flokit_conn_id) as hook:
-            receipt = self._resumed(hook, store) or self._started(hook, store, context)
-            self._receipt = receipt
-            context["ti"].xcom_push(key="receipt", value=receipt.to_json())
+        with store.kept_for_the_next_try(), FlokitHook(conn_id) as hook:
+            receipt = self._receipt = self._resumed(hook, store) or self._started(hook, store, context)
             if not self.wait_for_completion:
                 store.forget()
-                return receipt.sync_id
+                self.log.info("Not waiting: the next task starts now (wait_for_completion=False).")
+                return receipt.to_json()
             if receipt.skipped:
-                self._push_integration(context, receipt.baseline)
-                self._tell_outlets(context, receipt, receipt.baseline)
-                return None
-            if self.deferrable:
-                self._defer(receipt, context)
-            outcome = self._wait(hook, receipt)
-            return self._conclude(context, outcome, receipt)
+                return self._conclude(context, Outcome(Ending.READY, (receipt.baseline,)), receipt)
+            wait = self._wait(receipt)
+            wait.announce((receipt.baseline,), receipt.triggered_at)
+            if self.deferrable and wait.deadline - time.monotonic() >= FlokitIntegrationTrigger.SETTLE:
+                self._defer(receipt, wait, context)
+            return self._conclude(context, hook.wait_for(wait, lambda _: self.poll_interval), receipt)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """
         Go on after the trigger fired.
 
         :param context: The task's context.
         :param event: The trigger's event.
         """
-        from airflow_provider_flokit.outcome import Outcome
+        from airflow_provider_flokit.gate.wait import Outcome
+        from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
 
         outcome = Outcome.from_event(event)
-        return self._conclude(context, outcome, _receipt(event.get("receipt")))
+        try:
+            receipt = SyncReceipt.from_json(event.get("receipt"))
+        except MalformedDataError as error:
+            raise FlokitError(f"{self._owner}: the trigger's event has no receipt: {error}.") from None
+        return self._conclude(context, outcome, receipt)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """
@@ -170,26 +173,49 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try
+        from airflow_provider_flokit._airflow import check_execution_timeout, ended_by_airflow, is_of_another_try
 
         if is_of_another_try(next_kwargs, context):
             return self.execute(context)
         with self._store(context).kept_for_the_next_try():
             if ended_by_airflow(next_method, next_kwargs):
+                check_execution_timeout(self, context)
                 return self._last_look(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _last_look(self, context: Context) -> str | None:
-        from airflow_provider_flokit.deferral import raise_if_execution_timeout
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
+        """
+        Tell OpenLineage of the sync, see :func:`airflow_provider_flokit.lineage.openlineage_facets`.
+
+        :param task_instance: Not needed.
+        """
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        raise_if_execution_timeout(self.execution_timeout, self.timeout)
+        skipped = self._receipt is not None and self._receipt.skipped
+        if self._report is not None and self._report.stats is None:
+            self._report = replace(self._report, later=FlokitHook(self.flokit_conn_id).statistics(self._report.now.id))
+        return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
 
-        ti = context["ti"]
-        receipt = _receipt(ti.xcom_pull(task_ids=self.task_id, key="receipt", map_indexes=ti.map_index))
-        with FlokitHook(self.flokit_conn_id) as hook:
-            outcome = self._watch(receipt).ask_at_the_end(hook, self.timeout)
-        return self._conclude(context, outcome, receipt)
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
+        """
+        Tell OpenLineage of the failure.
+
+        :param task_instance: Not needed.
+        """
+        return self._openlineage_facets("failed")
+
+    def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
+        from airflow_provider_flokit.lineage import openlineage_facets
+
+        integration_id = self._receipt.integration_id if self._receipt else self.integration_id
+        return openlineage_facets(
+            self.flokit_conn_id,
+            integration_id,
+            outcome,
+            receipt=self._receipt,
+            report=self._report,
+            failure=self._failure,
+        )
 
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
@@ -198,79 +224,80 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
             return None
         receipt = kept.receipt
         if not kept.requested:
-            self.log.info("An earlier try ended while it requested a sync: requesting it again, with the same key")
-            return self._request(hook, store, receipt)
-        outcome = self._watch(receipt).ask(hook, retries=4)
+            return self._requested_maybe(hook, store, receipt)
+        outcome = self._wait(receipt).look(hook.observe([receipt.integration_id], retries=None))
         if outcome is not None and outcome.ending == "failed":
             if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
                 raise error
-            self.log.info("The sync of an earlier try has failed: starting a new one")
+            self.log.info("The sync of an earlier try has failed: starting a new one.")
             store.forget()
             return None
-        self.log.info("Going on with the sync of an earlier try, %s", receipt.sync_id or "which was running already")
+        self.log.info("Going on with the sync of an earlier try, %s.", receipt.sync_id or "which was running already")
         return receipt
+
+    def _requested_maybe(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
+        """Go on after a try that ended around its request: look whether a sync has begun since its baseline."""
+        from airflow_provider_flokit.gate.decision import has_synced_since
+        from airflow_provider_flokit.models import IntegrationStatus
+
+        answer = hook.read(integration_id=receipt.integration_id)
+        now, was_syncing = answer.value, receipt.baseline.status == IntegrationStatus.SYNCING
+        if was_syncing:
+            # What runs now may be ours or the other's. The same key asks for ours once more, from a new baseline.
+            receipt = replace(receipt, baseline=now, triggered_at=answer.at)
+            store.keep(receipt, requested=False)
+        elif now.status == IntegrationStatus.SYNCING or has_synced_since(now, receipt.baseline):
+            self.log.info("An earlier try ended around its request; a sync has begun since: going on with that one.")
+            store.keep(receipt, requested=True)
+            return receipt
+        self.log.info("An earlier try ended around its request: requesting the sync again, with the same key.")
+        return self._request(hook, store, receipt)
 
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
-        from airflow_provider_flokit.arguments import one_text
-        from airflow_provider_flokit.decision import is_fresh
-        from airflow_provider_flokit.models import checked_id
+        from airflow_provider_flokit.gate.decision import is_fresh
+        from airflow_provider_flokit.gate.words import ago, duration
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
-        from airflow_provider_flokit.watch import when
 
         if self._by_id:
-            before = hook.read(integration_id=checked_id(one_text(self.integration_id, "integration_id")))
+            before = hook.read(integration_id=checked_one_id(self._owner, self.integration_id))
         else:
-            before = hook.read(integration_type=one_text(self.integration_type, "integration_type"))
-        baseline = before.value
-        if baseline.sync_stats is None and self._has_outlet(baseline):
+            kind = checked_text(self._owner, "integration_type", self.integration_type)
+            before = hook.read(integration_type=kind)
             # The list has no statistics, which the outlet's event is to compare with.
-            try:
-                before = hook.read(integration_id=baseline.id)
-            except FlokitError as error:
-                self.log.warning("The statistics of %s before the sync are not known: %s", baseline.id, error)
-            else:
-                baseline = before.value
+            if self._has_outlet(before.value) and (found := hook.statistics(before.value.id)) is not None:
+                before = replace(before, value=found)
+        baseline, name = before.value, f"{before.value.id} ({shown(before.value.type)})"
+        last = ago(baseline.last_synced_at, before.at)
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
-            self.log.info(
-                "Not syncing %s (%s): last synced %s, which is within %s",
-                baseline.id,
-                shown(baseline.type),
-                when(baseline),
-                within,
-            )
+            limit = duration(within.total_seconds())
+            self.log.info("Not syncing %s: last synced %s, which is within %s.", name, last, limit)
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
-        self.log.info(
-            "Before the sync, %s (%s) is %s%s, last synced: %s",
-            baseline.id,
-            shown(baseline.type),
-            shown(baseline.status),
-            f" ({shown(baseline.error_message)})" if baseline.error_message else "",
-            when(baseline),
-        )
+        said = f": {shown(baseline.error_message)}" if baseline.error_message else ""
+        self.log.info("Syncing %s. Until now it is %s%s, last synced %s.", name, shown(baseline.status), said, last)
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
-            self.log.info("A sync is running, which an earlier try may have started: attached to it")
+            self.log.info("A sync is running, which an earlier try may have started: waiting for that one.")
             return receipt
         store.keep(receipt, requested=False)
         return self._request(hook, store, receipt)
 
     def _request(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
         try:
-            started = hook.start_sync(receipt.integration_id, str(receipt.idempotency_key))
+            started = hook.start_sync(receipt.integration_id, receipt.idempotency_key)
         except FlokitSyncAlreadyRunningError as running:
-            self.log.info("A sync of %s is running already (HTTP 409): attached to it", receipt.integration_id)
+            self.log.info("A sync of %s is running already (HTTP 409): going on with that one.", receipt.integration_id)
             # An error from before is forgiven from now on, not from when the baseline was read, maybe tries ago.
             receipt = replace(receipt, triggered_at=running.at or receipt.triggered_at)
         else:
-            self.log.info("Triggered sync %s of %s", shown(started.value), receipt.integration_id)
+            self.log.info("Started sync %s of %s.", shown(started.value), receipt.integration_id)
             receipt = replace(receipt, sync_id=started.value, triggered_at=started.at)
         store.keep(receipt, requested=True)
         return receipt
 
     def _has_outlet(self, integration: Integration) -> bool:
-        from airflow_provider_flokit.outlets import has_outlet
+        from airflow_provider_flokit.lineage import has_outlet
 
         return self.wait_for_completion and has_outlet(self.outlets, integration.id)
 
@@ -284,83 +311,76 @@ class FlokitTriggerSyncOperator(TellsOpenLineage, BaseOperator):
         return bool(ti.try_number > ti.max_tries - (self.retries or 0) + 1)
 
     def _store(self, context: Context) -> ReceiptStore:
-        from airflow_provider_flokit.receipt_store import ReceiptStore
+        from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 
         return ReceiptStore(context, cast("Logger", self.log))
 
-    def _watch(self, receipt: SyncReceipt) -> Watch:
-        from airflow_provider_flokit.wait import Wait
-        from airflow_provider_flokit.watch import Watch
+    def _wait(self, receipt: SyncReceipt) -> Wait:
+        from airflow_provider_flokit.gate.wait import Wait
 
-        wait = Wait.of(flokit_conn_id=self.flokit_conn_id, receipt=receipt, start_timeout=self.start_timeout)
-        return Watch(wait, cast("Logger", self.log))
+        conditions = Conditions(
+            self.flokit_conn_id,
+            (receipt.integration_id,),
+            receipts={receipt.integration_id: receipt},
+            start_timeout=self.start_timeout,
+        )
+        return Wait(conditions, cast("Logger", self.log), self.timeout, answered=True)
 
-    def _wait(self, hook: FlokitHook, receipt: SyncReceipt) -> Outcome:
-        watch = self._watch(receipt)
-        started = time.monotonic()
-        while (outcome := watch.ask(hook)) is None:
-            elapsed = time.monotonic() - started
-            if elapsed >= self.timeout:
-                return watch.ask_at_the_end(hook, self.timeout)
-            watch.heartbeat_if_due()
-            time.sleep(min(watch.pause(self.poll_interval), self.timeout - elapsed))
-        return outcome
-
-    def _defer(self, receipt: SyncReceipt, context: Context) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP, this_try
+    def _defer(self, receipt: SyncReceipt, wait: Wait, context: Context) -> NoReturn:
+        from airflow_provider_flokit._airflow import BACKSTOP, trigger_timing
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
-        self.log.info("Waiting in the triggerer, at most %g s", self.timeout)
         self.defer(
             trigger=FlokitIntegrationTrigger(
                 receipt=receipt.to_json(),
                 flokit_conn_id=self.flokit_conn_id,
                 poll_interval=self.poll_interval,
-                timeout=self.timeout,
-                deadline=time.time() + self.timeout,
                 start_timeout=self.start_timeout,
-                try_number=this_try(context),
+                **trigger_timing(self, wait, context),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
         )
 
-    def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> str | None:
-        from airflow_provider_flokit.outcome import Ending
+    def _last_look(self, context: Context) -> dict[str, Any]:
+        """Look once more after Airflow ended the deferral, if the receipt is at hand."""
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        self._receipt = receipt
+        kept = self._store(context).load()
+        if kept is None:
+            raise FlokitWaitTimeoutError(
+                f"{self._owner}: Airflow ended the wait {self.timeout:g} s and a margin after it began: does a "
+                "triggerer run? A retry goes on with the sync if that is still running."
+            )
+        wait = self._wait(kept.receipt)
+        with FlokitHook(self.flokit_conn_id) as hook:
+            return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), kept.receipt)
+
+    def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> dict[str, Any]:
+        from airflow_provider_flokit.gate.wait import Ending
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+        from airflow_provider_flokit.lineage import SyncReport, tell_outlets
+
+        self._receipt, store = receipt, self._store(context)
         for integration in outcome.integrations:
-            self._push_integration(context, integration)
-        store = self._store(context)
+            context["ti"].xcom_push(key="integration", value=integration.to_json())
         if outcome.ending is not Ending.READY:
             self._failure = outcome.message
+            if outcome.ending is Ending.EXECUTION_TIMED_OUT:
+                raise AirflowTaskTimeout(outcome.message)
             error = outcome.exception()
             if isinstance(error, FlokitSyncFailedError):
                 store.forget()
             raise error
-        which = shown(receipt.sync_id) if receipt.sync_id else "that was running already"
-        self.log.info("%s has synced: sync %s is done", receipt.integration_id, which)
-        for integration in outcome.integrations:
-            self._tell_outlets(context, receipt, integration)
+        (now,) = outcome.integrations
+        if not receipt.skipped:
+            which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
+            self.log.info("%s has synced: %s is done.", now.id, which)
+        later = FlokitHook(self.flokit_conn_id).statistics(now.id) if self._needs_statistics(now, receipt) else None
+        self._report = SyncReport(now, receipt, later)
+        tell_outlets(context, self.outlets, self._report)
         store.forget()
-        return receipt.sync_id
+        return receipt.to_json()
 
-    def _tell_outlets(self, context: Context, receipt: SyncReceipt, now: Integration) -> None:
-        from airflow_provider_flokit.outlets import tell
-        from airflow_provider_flokit.report import SyncReport
-
-        report = SyncReport.of(now, receipt)
-        (self._report,) = tell(context, self.outlets, [report], self.flokit_conn_id, cast("Logger", self.log))
-
-    @staticmethod
-    def _push_integration(context: Context, integration: Integration) -> None:
-        context["ti"].xcom_push(key="integration", value=integration.to_json())
-
-
-def _receipt(data: object) -> SyncReceipt:
-    from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
-
-    try:
-        return SyncReceipt.from_json(data)
-    except MalformedDataError as error:
-        raise FlokitArgumentError(f"The receipt of this task's sync cannot be read: {error}") from None
+    def _needs_statistics(self, now: Integration, receipt: SyncReceipt) -> bool:
+        return now.sync_stats is None and not receipt.skipped and self._has_outlet(now)

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow.providers.common.compat.sdk import (
+from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import (  # type: ignore[attr-defined]
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
+    timezone,
 )
 
-from airflow_provider_flokit.arguments import CONDITIONS, conditions_of, flag, seconds
-from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError
-from airflow_provider_flokit.literals import check_connection_id, check_ids, check_moment, check_receipt, check_types
+from airflow_provider_flokit.errors import FlokitError
+from airflow_provider_flokit.gate.conditions import (
+    TEMPLATED,
+    Conditions,
+    check_choice,
+    flag,
+    seconds,
+    warn_of_no_effect,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from logging import Logger
-    from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context, XComArg
     from jinja2 import Environment
 
-    from airflow_provider_flokit.hooks.flokit import FlokitHook
-    from airflow_provider_flokit.outcome import Outcome
-    from airflow_provider_flokit.wait import Wait
-    from airflow_provider_flokit.watch import Watch
+    from airflow_provider_flokit.gate.wait import Outcome, Wait
+
+# Hooks, triggers and what they need are imported where they are used: parsing a DAG must not pay for requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
-
-_CLOCK_GRAIN = 0.01
-"""Seconds by which the last poke comes after the deadline rather than before it."""
-
-_poke_loop = inspect.unwrap(BaseSensorOperator.execute)
-"""
-Airflow's own. What Airflow 2 wraps around it takes a subclass's call for one from outside the task: it warns, and
-raises if ``allow_nested_operators`` is False.
-"""
 
 
 class FlokitIntegrationSensor(BaseSensorOperator):
@@ -51,7 +48,8 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     Wait until FloKit integrations are connected, or that very sync has succeeded; fail if one is in error.
 
     The outcome, the exception and its message are the same whether the wait runs in the worker (``mode="poke"``),
-    rescheduled (``mode="reschedule"``) or deferred (``deferrable=True``). Deferred, all waits on one connection share
+    rescheduled (``mode="reschedule"``) or deferred (``deferrable=True``). Deferred, the sensor looks once first: what
+    is ready succeeds at once, and only what has to wait goes to the triggerer, where all waits on one connection share
     one request per interval. ``soft_fail`` and ``never_fail`` turn every failure and the timeout into a skip,
     ``silent_fail`` logs failures of syncs and goes on waiting; ``exponential_backoff`` and ``max_wait`` stretch the
     polls of a worker only.
@@ -63,9 +61,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     :param integration_id: Id of the integration, or a list of ids that must all be ready (templated).
     :param integration_type: Type of the integration, or a list of types; exactly one integration must have it
         (templated).
-    :param receipt: XCom ``receipt`` of a :class:`~airflow_provider_flokit.operators.flokit.FlokitTriggerSyncOperator`,
-        or a list of receipts: wait for that sync and no other (templated).
-    :param synced_after: Datetime or ISO 8601 text: ``last_synced_at`` must be at or after it (templated).
+    :param receipt: Return value of a :class:`~airflow_provider_flokit.operators.flokit.FlokitTriggerSyncOperator`
+        (``receipt=sync.output``), or a list of them: wait for that sync and no other (templated).
+    :param synced_after: Datetime or ISO 8601 text: ``last_synced_at`` must be at or after it; a naive one is in
+        Airflow's default timezone (templated).
     :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough (templated).
     :param deferrable: Wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
     :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
@@ -81,13 +80,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     :raises AirflowSensorTimeout: if the time ran out
     """
 
-    template_fields: Sequence[str] = (
-        "integration_id",
-        "integration_type",
-        "receipt",
-        "synced_after",
-        "flokit_conn_id",
-    )
+    template_fields: Sequence[str] = (*TEMPLATED, "flokit_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"receipt": "json"}
     # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d9ecff"
@@ -107,69 +100,59 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        # Before Airflow's own checks, which let some numbers pass and name no parameter for others.
-        given = (kwargs.get("default_args") or {}) | kwargs
-        for name in ("poke_interval", "timeout"):
-            if name in given:
-                seconds(given[name], name, zero=True)
         super().__init__(**kwargs)
+        owner = self._owner
+        # Airflow's own checks let some numbers pass and name no parameter for others.
+        seconds(owner, "poke_interval", self.poke_interval, zero=True)
+        seconds(owner, "timeout", self.timeout, zero=True)
         # Of the types that they have once Airflow has rendered them.
         self.integration_id = cast("str | Sequence[str] | None", integration_id)
         self.integration_type = cast("str | Sequence[str] | None", integration_type)
         self.receipt = receipt
         self.synced_after = cast("datetime | str | None", synced_after)
         self.flokit_conn_id = cast("str", flokit_conn_id)
-        self.deferrable = flag(deferrable, "deferrable")
-        self.start_timeout = seconds(start_timeout, "start_timeout", zero=True)
-        self.fail_on_disconnected = flag(fail_on_disconnected, "fail_on_disconnected")
-        if integration_id is not None and integration_type is not None:
-            raise FlokitArgumentError("Give integration_id or integration_type, not both.")
-        if integration_id is None and integration_type is None and receipt is None:
-            raise FlokitArgumentError("Say what to wait for: give integration_id, integration_type or receipt.")
-        check_ids(integration_id, many=True)
-        check_types(integration_type, many=True)
-        check_receipt(receipt)
-        check_moment(synced_after)
-        check_connection_id(flokit_conn_id)
-        self._conditions = conditions_of(self)
-        if flag(start_from_trigger, "start_from_trigger"):
+        self.deferrable = flag(owner, "deferrable", deferrable)
+        self.start_timeout = seconds(owner, "start_timeout", start_timeout, zero=True)
+        self.fail_on_disconnected = flag(owner, "fail_on_disconnected", fail_on_disconnected)
+        check_choice(owner, integration_id, integration_type, receipt)
+        if receipt is None and start_timeout != 300.0:  # noqa: PLR2004 - the default
+            warn_of_no_effect(owner, "start_timeout", "without a receipt")
+        if receipt is not None and not fail_on_disconnected:
+            warn_of_no_effect(owner, "fail_on_disconnected", "beside a receipt")
+        self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
+        if flag(owner, "start_from_trigger", start_from_trigger):
             self._start_from_trigger()
-        self._watch: Watch | None = None
-        self._hook: FlokitHook | None = None
+
+    @property
+    def _owner(self) -> str:
+        return f"{type(self).__name__} {self.task_id!r}"
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
         """
-        Render, and read the outputs of a mapped task, which the list of rendered fields would show as "lazy sequence".
+        Render, and read the outputs of a mapped task in one request; its lazy sequence makes one for each item.
 
         :param context: The task's context.
         :param jinja_env: Airflow's environment for templates.
         """
         super().render_template_fields(context, jinja_env)
-        for name in CONDITIONS:
+        for name in TEMPLATED:
             value = getattr(self, name)
             if isinstance(value, Sequence) and not isinstance(value, str | list | tuple):
-                setattr(self, name, list(value))
+                setattr(self, name, list(value[:]))
 
     def execute(self, context: Context) -> Any:
-        """Wait, or defer."""
+        """Wait in the worker, or look once and defer or reschedule."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         with self._ending():
-            watch = self._watch = self._new_watch()
-        if self.deferrable:
-            self._defer(watch.wait, context)
-        with self._ending(), FlokitHook(self.flokit_conn_id) as self._hook:
-            try:
-                return _poke_loop(self, context)
-            except AirflowSensorTimeout:
-                return self._last_look(context, watch)
-            except AirflowSkipException as skip:
-                # Airflow's own soft_fail and never_fail: raised from the failure, or from nothing at the timeout.
-                if skip.__cause__ is None:
-                    return self._last_look(context, watch)
-                if isinstance(skip.__cause__, FlokitError):
-                    raise skip.__cause__ from None
-                raise
+            wait = self._new_wait(context)
+            with FlokitHook(wait.conditions.conn_id) as hook:
+                outcome = None
+                if (self.deferrable or self.reschedule) and time.monotonic() < wait.deadline:
+                    outcome = hook.ask(wait)
+                    if outcome is None:
+                        self._leave(wait, context)
+                return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """
@@ -181,13 +164,11 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         """
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        if self._watch is None:
-            self._watch = self._new_watch()
-        outcome = self._watch.ask(self._hook or FlokitHook(self.flokit_conn_id))
-        self._watch.heartbeat_if_due()
+        wait = self._new_wait(context)
+        outcome = FlokitHook(wait.conditions.conn_id).ask(wait)
         if outcome is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcome, self._watch.wait))
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcome, wait.conditions))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """
@@ -196,10 +177,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param context: The task's context.
         :param event: The trigger's event.
         """
-        from airflow_provider_flokit.outcome import Outcome
+        from airflow_provider_flokit.gate.wait import Outcome
 
         with self._ending():
-            return self._conclude(context, Outcome.from_event(event), self._new_watch().wait)
+            return self._conclude(context, Outcome.from_event(event), self._conditions())
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """
@@ -209,14 +190,17 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param next_kwargs: Its arguments.
         :param context: The task's context.
         """
-        from airflow_provider_flokit.deferral import ended_by_airflow, is_of_another_try, raise_if_execution_timeout
+        from airflow_provider_flokit._airflow import check_execution_timeout, ended_by_airflow, is_of_another_try
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         if is_of_another_try(next_kwargs, context):
             return self.execute(context)
         if ended_by_airflow(next_method, next_kwargs):
-            raise_if_execution_timeout(self.execution_timeout, self.timeout)
+            check_execution_timeout(self, context)
             with self._ending():
-                return self._last_look(context, self._new_watch())
+                wait = self._new_wait(context)
+                hook = FlokitHook(wait.conditions.conn_id)
+                return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), wait.conditions)
         if next_method == "execute_complete":
             # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
             return self.execute_complete(context, **(next_kwargs or {}))
@@ -224,18 +208,12 @@ class FlokitIntegrationSensor(BaseSensorOperator):
 
     def _start_from_trigger(self) -> None:
         """Have the scheduler start the trigger, if this Airflow can do so with these arguments."""
-        from airflow_provider_flokit.deferral import BACKSTOP, can_start_from_trigger
+        from airflow_provider_flokit._airflow import BACKSTOP, can_start_from_trigger
 
         self.deferrable = True
-        arguments: dict[str, Any] = {
-            "integration_id": self.integration_id,
-            "integration_type": self.integration_type,
-            "receipt": self.receipt,
-            "synced_after": self.synced_after,
-            "flokit_conn_id": self.flokit_conn_id,
-        }
+        arguments: dict[str, Any] = self._arguments()
         if isinstance(self.synced_after, datetime):
-            arguments["synced_after"] = self.synced_after.isoformat()
+            arguments["synced_after"] = timezone.convert_to_utc(self.synced_after).isoformat()
         # With an execution_timeout, Airflow would end the deferral earlier than the trigger could tell from it.
         if self.execution_timeout is not None or not can_start_from_trigger(arguments):
             return
@@ -258,62 +236,86 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
         )
 
-    def _new_watch(self) -> Watch:
-        from airflow_provider_flokit.wait import Wait
-        from airflow_provider_flokit.watch import Watch
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*TEMPLATED, "flokit_conn_id")}
 
-        wait = Wait.of(
-            flokit_conn_id=self.flokit_conn_id,
-            integration_id=self.integration_id,
-            integration_type=self.integration_type,
-            receipt=self.receipt,
-            synced_after=self.synced_after,
+    def _conditions(self) -> Conditions:
+        return Conditions.of(
+            self._arguments(),
+            owner=self._owner,
+            to_utc=timezone.convert_to_utc,
+            required=self._given,
             start_timeout=self.start_timeout,
             fail_on_disconnected=self.fail_on_disconnected,
             tolerate_failures=self.silent_fail,
-            required=self._conditions,
         )
-        return Watch(wait, cast("Logger", self.log))
 
-    def _last_look(self, context: Context, watch: Watch) -> Any:
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
+    def _new_wait(self, context: Context) -> Wait:
+        """Begin the wait, or go on with that of the pokes before this one."""
+        from airflow_provider_flokit._airflow import first_poke_at
+        from airflow_provider_flokit.gate.wait import Wait
 
-        hook = self._hook or FlokitHook(self.flokit_conn_id)
-        return self._conclude(context, watch.ask_at_the_end(hook, self.timeout), watch.wait)
+        rescheduled = self.reschedule and not self.deferrable
+        first = first_poke_at(context, self.retries or 0) if rescheduled else None
+        elapsed = (timezone.utcnow() - first).total_seconds() if first else 0.0
+        return Wait(
+            self._conditions(),
+            cast("Logger", self.log),
+            self.timeout,
+            elapsed=elapsed,
+            answered=first is not None,
+            announced=first is not None,
+        )
 
-    def _defer(self, wait: Wait, context: Context) -> NoReturn:
-        from airflow_provider_flokit.deferral import BACKSTOP, this_try
+    def _interval(self, elapsed: float) -> float:
+        """Return the seconds until the next poke; with ``exponential_backoff``, as long as the wait has lasted."""
+        if not self.exponential_backoff:
+            return float(self.poke_interval)
+        longest = self.max_wait.total_seconds() if self.max_wait else float("inf")
+        return min(float(self.poke_interval) + elapsed, longest)
+
+    def _leave(self, wait: Wait, context: Context) -> None:
+        """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
+        from airflow_provider_flokit._airflow import BACKSTOP, trigger_timing
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
-        self.log.info("Waiting in the triggerer for %s, at most %g s", wait.subject, self.timeout)
-        self.defer(
-            trigger=FlokitIntegrationTrigger(
-                **wait.to_arguments(),
-                poll_interval=self.poke_interval,
-                timeout=self.timeout,
-                deadline=time.time() + self.timeout,
-                try_number=this_try(context),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + BACKSTOP),
-        )
+        now, settle = time.monotonic(), FlokitIntegrationTrigger.SETTLE
+        left = wait.deadline - now
+        if left < settle:
+            return
+        if self.deferrable:
+            self.defer(
+                trigger=FlokitIntegrationTrigger(
+                    **wait.conditions.to_arguments(),
+                    poll_interval=self.poke_interval,
+                    **trigger_timing(self, wait, context),
+                ),
+                method_name="execute_complete",
+                timeout=timedelta(seconds=self.timeout + BACKSTOP),
+            )
+        pause = min(max(self._interval(now - wait.begun), settle), left)
+        raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))  # type: ignore[no-untyped-call]
 
-    def _conclude(self, context: Context, outcome: Outcome, wait: Wait) -> Any:
-        from airflow_provider_flokit.outcome import Ending
-        from airflow_provider_flokit.outlets import tell
-        from airflow_provider_flokit.report import SyncReport
+    def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:
+        from airflow_provider_flokit.gate.wait import Ending
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+        from airflow_provider_flokit.lineage import SyncReport, has_outlet, tell_outlets
 
         match outcome.ending:
-            case Ending.READY:
-                reports = [SyncReport.of(each, wait.receipts.get(each.id)) for each in outcome.integrations]
-                tell(context, self.outlets, reports, self.flokit_conn_id, cast("Logger", self.log))
-                self.log.info("%s: ready", wait.subject)
-                states = [integration.to_json() for integration in outcome.integrations]
-                return states[0] if wait.single else states
             case Ending.TIMED_OUT:
                 raise AirflowSensorTimeout(outcome.message)
+            case Ending.EXECUTION_TIMED_OUT:
+                raise AirflowTaskTimeout(outcome.message)
             case Ending.FAILED:
                 raise outcome.exception()
+        hook = FlokitHook(conditions.conn_id)
+        for now in outcome.integrations:
+            if has_outlet(self.outlets, now.id):
+                later = hook.statistics(now.id) if now.sync_stats is None else None
+                tell_outlets(context, self.outlets, SyncReport(now, conditions.receipts.get(now.id), later))
+        self.log.info("Ready: %s.", conditions.describe(timezone.utcnow()))
+        states = [integration.to_json() for integration in outcome.integrations]
+        return states[0] if conditions.single else states
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -324,12 +326,3 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(str(error)) from error
             raise
-
-    def _get_next_poke_interval(
-        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
-    ) -> float:
-        """Stretch Airflow's interval to what FloKit asked for, and cut it at the deadline, so that it is met."""
-        interval = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        if self._watch is not None:
-            interval = self._watch.pause(interval)
-        return max(min(interval, self.timeout - run_duration()), 0.0) + _CLOCK_GRAIN

@@ -2,68 +2,66 @@
 One poll for every wait on the same connection.
 
 However many triggers of one event loop wait on one connection, one ``GET /v1/integrations`` per interval serves them
-all. A waiter is woken when something about its own integrations changed; while nothing changes it costs nothing.
+all. The poller judges them: a wait of which nothing changed costs nothing, and none sees a poll from before it joined.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
+import itertools
 import logging
 import random
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakKeyDictionary
 
-from airflow_provider_flokit import retry
-from airflow_provider_flokit.errors import (
-    FlokitAPIError,
-    FlokitConfigError,
-    FlokitError,
-    FlokitRateLimitError,
-    FlokitUnreachableError,
-    shown,
-)
+from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
-from airflow_provider_flokit.triggers._turns import AT_ONCE
-from airflow_provider_flokit.triggers._unlisted import Unlisted
-from airflow_provider_flokit.triggers._waiter import Waiter
-from airflow_provider_flokit.triggers._waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 
     from airflow_provider_flokit.gate.snapshot import Snapshot
+    from airflow_provider_flokit.gate.wait import Outcome, Wait
+    from airflow_provider_flokit.models import Integration
 
 log = logging.getLogger(__name__)
 
-FRESH: Final = 1.0
-"""Seconds for which an answer serves a new waiter at once."""
+AT_ONCE: Final = 20
+"""Waits that are served in one round of the event loop; the others follow in the next ones."""
 
-HURRY: Final = 5.0
-"""
-Seconds at least between a poll and one that comes before its time, for a waiter whose deadline has come; or the
-interval, if that is shorter. It bounds what many different deadlines cost.
-"""
+_SHORTEST: Final = 1.0
+"""Seconds between the beginnings of two polls, unless a shorter interval was asked for."""
 
-ZERO_INTERVAL: Final = 1.0
-"""Seconds between polls for who asked for none."""
-
-PATIENCE: Final = 10.0
-"""Seconds for which a connection that is not defined may be one whose secrets backend does not answer."""
-
-LONG_PATIENCE: Final = 300.0
-"""The same for a connection that was defined when the poll began."""
+_LATE: Final = 5.0
+"""Seconds past its deadline at which a wait has no use for another look, if the last poll failed."""
 
 _SINGLE_READS: Final = 4
-"""Single reads under way at once, for ids that the list does not hold."""
+_LONGEST_PAUSE: Final = 3600.0  # an absurd Retry-After must not stop a watcher for days
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """One wait's place at the poller."""
+
+    wait: Wait
+    joined_at: float
+    context: contextvars.Context
+    future: asyncio.Future[Outcome]
 
 
 class Poller:
     """
-    Polls one connection for all its waiters in one event loop; found by :meth:`of`.
+    Polls one connection for all its waits in one event loop; found by :meth:`of`.
 
-    It starts with its first waiter and stops with its last. Failures that may pass are retried with backoff, once for
-    all waiters, and end no wait; a failure for good is handed to every waiter.
+    It starts with the first wait or watcher and stops with the last. A poll that fails is told to every wait and tried
+    again with backoff; whether that ends a wait is the wait's to decide.
 
     :param conn_id: The Airflow connection.
     """
@@ -72,28 +70,28 @@ class Poller:
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
-        self.trouble: FlokitAPIError | None = None
-        self.undefined: FlokitConfigError | None = None
         self._loop = asyncio.get_running_loop()
-        self._waiters = Waiters()
-        self._unserved: dict[Waiter, None] = {}
-        self._snapshot: Snapshot | None = None
-        self._asked_at = 0.0  # when the present or last poll began
-        self._snapshot_asked_at = 0.0  # when the poll that brought the snapshot began
-        self._answered_at = 0.0
-        self._not_before = 0.0  # no poll until then: backoff, or FloKit asked for it
-        self._failures = 0
-        self._hurried = False
-        self._nudge = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._joined = False  # somebody, since the Airflow connection was read
-        self._outdated = False  # it could not be read anew
-        self._undefined_since = 0.0
-        self._unlisted = Unlisted()
-        self._wanted: set[str] = set()  # single reads for the next poll, beside those of the waiters' own ids
-        self._no_read_before: dict[str, float] = {}  # no single read of an id until then: FloKit asked for it
-        self._reading: dict[str, asyncio.Task[None]] = {}
-        self._single_reads = asyncio.Semaphore(_SINGLE_READS)
+        self._wake = asyncio.Event()
+        self._intervals: Counter[float] = Counter()
+        self._ids: Counter[str] = Counter()  # that a snapshot has to hold
+        # Dicts for sets: they keep the order in which the waits joined.
+        self._places: dict[_Place, None] = {}
+        self._by_id: dict[str, dict[_Place, None]] = {}
+        self._by_type: dict[str, dict[_Place, None]] = {}
+        self._unseen: dict[_Place, None] = {}  # no poll since they joined
+        self._hurried: dict[_Place, None] = {}  # a poll is wanted now: no look yet at all, or the deadline has come
+        self._volatile: dict[_Place, None] = {}  # their verdict changes with time
+        self._timers: list[tuple[float, int, _Place]] = []  # the next heartbeat, or the deadline
+        self._numbers = itertools.count()
+        self._listeners: dict[asyncio.Queue[Snapshot | FlokitError], None] = {}
+        self._snapshot: Snapshot | None = None
+        self._trouble: FlokitError | None = None
+        self._failures = 0
+        self._began_at = float("-inf")
+        self._backed_off_until = float("-inf")
+        self._asked_to_pause_until = float("-inf")
+        self._good_at = 0.0
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
@@ -103,272 +101,246 @@ class Poller:
         :param conn_id: The Airflow connection.
         """
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
-        poller = pollers.get(conn_id)
-        if poller is None:
-            poller = pollers[conn_id] = cls(conn_id)
-        return poller
+        return pollers.get(conn_id) or pollers.setdefault(conn_id, cls(conn_id))
 
-    def waiter(self, ids: Iterable[str], types: Iterable[str], interval: float) -> Waiter:
+    async def outcome(self, wait: Wait, interval: float, *, hurry: bool) -> Outcome:
         """
-        Make a waiter; it joins when it is entered.
+        Wait until a wait is over.
 
-        :param ids: Integration ids that matter to it.
-        :param types: Integration types that matter to it.
-        :param interval: Seconds between polls; the shortest one of all waiters counts.
+        :param wait: The wait.
+        :param interval: Seconds between polls; the shortest one of all waits counts.
+        :param hurry: Whether it wants a poll now, as it has had no look at all yet.
         """
-        return Waiter(self, tuple(ids), tuple(types), interval if interval > 0 else ZERO_INTERVAL)
+        place = _Place(wait, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
+        with self._polling(interval, wait.conditions.ids):
+            self._places[place] = self._unseen[place] = None
+            if hurry:
+                self._hurried[place] = None
+            for index, names in self._indexed(wait):
+                for name in names:
+                    index.setdefault(name, {})[place] = None
+            self._set_timer(place)
+            self._wake.set()
+            try:
+                return await place.future
+            finally:
+                for places in (self._places, self._unseen, self._hurried, self._volatile):
+                    places.pop(place, None)
+                for index, names in self._indexed(wait):
+                    for name in names:
+                        index[name].pop(place)
+                        if not index[name]:
+                            del index[name]
 
-    def listener(self, interval: float) -> Waiter:
+    async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
         """
-        Make a waiter that is served with every answer; it joins when it is entered.
+        Yield what every poll brings, also if nothing changed; who comes late gets the latest only.
 
-        :param interval: As for :meth:`waiter`.
+        :param interval: Seconds between polls; the shortest one of all waits and watchers counts.
         """
-        return Waiter(self, (), (), interval if interval > 0 else ZERO_INTERVAL, every=True)
+        queue: asyncio.Queue[Snapshot | FlokitError] = asyncio.Queue()
+        with self._polling(interval, ()):
+            self._listeners[queue] = None
+            try:
+                while True:
+                    result = await queue.get()
+                    while not queue.empty():
+                        result = queue.get_nowait()
+                    yield result
+            finally:
+                del self._listeners[queue]
 
-    @classmethod
-    def running(cls, conn_id: str) -> Poller | None:
+    @contextmanager
+    def reading(self, ids: Collection[str]) -> Iterator[None]:
         """
-        Return the poller of a connection in the running event loop, None if there is none.
+        Have integrations in every snapshot, also if the list does not hold them.
 
-        :param conn_id: The Airflow connection.
+        :param ids: Their ids.
         """
-        return cls._all.get(asyncio.get_running_loop(), {}).get(conn_id)
+        self._ids.update(ids)
+        try:
+            yield
+        finally:
+            self._ids.subtract(ids)
 
-    def single_read(self, name: str) -> Snapshot | None:
-        """
-        Return the last single read of an id that the list does not hold; there is one with the next poll.
-
-        :param name: The id.
-        :return: None if there was none yet
-        """
-        self._wanted.add(name)
-        self._unlisted.unchecked.add(name)
-        return self._unlisted.last(name)
-
-    def add(self, waiter: Waiter) -> None:
-        """
-        Let a waiter join.
-
-        :param waiter: Served at once if an answer is fresh, else by the next.
-        """
-        waiter.joined_at = self._loop.time()
-        self._joined = True
-        shortest = self._waiters.shortest_interval
-        self._waiters.add(waiter)
-        self._unlisted.unchecked.update(waiter.ids)
+    @contextmanager
+    def _polling(self, interval: float, ids: Collection[str]) -> Iterator[None]:
+        """Poll at least that often; start with the first, stop with the last."""
+        interval = interval or _SHORTEST
+        self._intervals[interval] += 1
         if self._task is None:
-            self._asked_at = waiter.joined_at
-            # In a clean context: inherited, the log of every wait would go to the log of this one's task.
+            # In a clean context: inherited, what it logs would go to the log of this one's task.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
-        elif shortest is not None and waiter.interval < shortest:
-            self._nudge.set()
-        self._unserved[waiter] = None
-        self._serve_if_fresh(waiter)
-
-    def remove(self, waiter: Waiter) -> None:
-        """
-        Let a waiter leave; the last one stops the poll.
-
-        :param waiter: One that joined.
-        """
-        self._waiters.remove(waiter)
-        self._unserved.pop(waiter, None)
-        if not self._waiters:
-            self._forget()
-            self._stop_reading()
-            if self._task is not None:
+        try:
+            with self.reading(ids):
+                yield
+        finally:
+            self._intervals[interval] -= 1
+            if not +self._intervals:
                 self._task.cancel()
 
-    def refresh(self, waiter: Waiter, patience: float) -> bool:
-        """
-        Serve a waiter with the present state, by a poll before its time if need be; backoff is never cut short.
-
-        :param waiter: One that joined.
-        :param patience: Seconds that it will wait.
-        :return: False if no poll can come within its patience
-        """
-        self._unserved[waiter] = None
-        # What was asked for before it joined it has seen already.
-        if self._snapshot_asked_at >= waiter.joined_at and self._serve_if_fresh(waiter):
-            return True
-        if self._not_before - self._loop.time() > patience:
-            return False
-        self._hurried = True
-        self._nudge.set()
-        return True
-
-    def _serve_if_fresh(self, waiter: Waiter) -> bool:
-        snapshot = self._snapshot
-        if snapshot is None or self._loop.time() - self._answered_at >= FRESH or not snapshot.covers(waiter.ids):
-            return False
-        self._serve(waiter, snapshot, self._snapshot_asked_at)
-        return True
-
-    def _serve(self, waiter: Waiter, snapshot: Snapshot, asked_at: float) -> None:
-        """Hand a snapshot to a waiter; if it was asked for before the waiter joined, the next one will be too."""
-        stale = asked_at < waiter.joined_at
-        if not stale:
-            self._unserved.pop(waiter, None)
-        waiter.deliver(snapshot, stale=stale)
-
-    def _serve_whole(self, waiter: Waiter, listed: Snapshot) -> None:
-        """Serve a waiter with the present list and what was read singly, if that is all it waits for."""
-        whole, since = self._unlisted.added_to(listed, waiter.ids)
-        if whole.covers(waiter.ids):
-            self._serve(waiter, whole, min(since, self._snapshot_asked_at))
+    def _indexed(self, wait: Wait) -> tuple[tuple[dict[str, dict[_Place, None]], Iterable[str]], ...]:
+        return (self._by_id, wait.conditions.ids), (self._by_type, wait.conditions.types)
 
     async def _run(self) -> None:
         async with FlokitAsyncHook(self.conn_id) as hook:
             while True:
-                self._nudge.clear()
-                self._hurried = False
-                self._asked_at = self._loop.time()
+                await self._sleep()
+                began = self._began_at = time.monotonic()
+                hurried, self._hurried = self._hurried, {}
                 try:
-                    await self._renew(hook)
-                    snapshot = await hook.observe(())
-                except FlokitAPIError as error:
-                    self.undefined = None
-                    self._failed(error)
+                    snapshot = await self._poll(hook)
                 except FlokitError as error:
-                    if not self._may_pass(error):
-                        await self._end(error)
-                        return
-                    self._failed(FlokitAPIError(str(error)))
+                    await self._failed(error, began)
                 except Exception as error:
                     log.exception("Polling FloKit (connection %r) failed unexpectedly", self.conn_id)
-                    self._failed(
-                        FlokitAPIError(f"Polling FloKit (connection {self.conn_id!r}) failed: {type(error).__name__}.")
-                    )
+                    await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), began)
                 else:
-                    await self._publish(snapshot)
-                    self._read_singly(hook, snapshot)
-                await self._sleep()
-
-    async def _renew(self, hook: FlokitAsyncHook) -> None:
-        """
-        Re-read the Airflow connection if it may be another one for who joined, or if it leads nowhere.
-
-        While it cannot be looked up, it stays what it was: that is no reason to end the waits that it serves.
-        """
-        if not self._joined and not isinstance(self.trouble, FlokitUnreachableError):
-            return
-        try:
-            await hook.renew()
-        except FlokitConfigError as error:
-            if self._snapshot is None or not error.undefined:
-                raise
-            if not self._outdated:
-                log.warning("%s Going on with what it was.", error)
-            self._outdated = True
-        else:
-            self._joined = self._outdated = False
-
-    def _may_pass(self, error: FlokitError) -> bool:
-        """Tell whether to wait for a connection that is not defined: maybe its secrets backend does not answer."""
-        if not (isinstance(error, FlokitConfigError) and error.undefined):
-            return False
-        if self.undefined is None:
-            self._undefined_since = self._loop.time()
-        self.undefined = error
-        patience = PATIENCE if self._snapshot is None else LONG_PATIENCE
-        return self._loop.time() - self._undefined_since < patience
-
-    async def _sleep(self) -> None:
-        while True:
-            interval = self._waiters.shortest_interval or 0.0
-            if self._hurried:
-                interval = min(interval, HURRY)
-            left = max(self._asked_at + interval, self._not_before) - self._loop.time()
-            if left <= 0:
-                return
-            self._nudge.clear()
-            timer = self._loop.call_later(left, self._nudge.set)
-            try:
-                await self._nudge.wait()
-            finally:
-                timer.cancel()
-
-    def _failed(self, error: FlokitAPIError) -> None:
-        self._failures += 1
-        pause = retry.delay(self._failures, random.random(), error.retry_after)  # noqa: S311 - jitter
-        self._not_before = self._loop.time() + pause
-        # The backoff is the pace now, not the interval.
-        self._hurried = True
-        if self.trouble is None or str(self.trouble) != str(error):
-            log.warning("%s Trying again in %.1f s.", error, pause)
-        self.trouble = error
-
-    async def _publish(self, snapshot: Snapshot) -> None:
-        if self.trouble is not None:
-            log.info("FloKit (connection %r) answers again", self.conn_id)
-        self.trouble, self.undefined, self._failures = None, None, 0
-        before, self._snapshot = self._snapshot, snapshot
-        self._answered_at, self._snapshot_asked_at = self._loop.time(), self._asked_at
-        self._hurried = False
-        concerned: dict[Waiter, None] = dict.fromkeys(w for w in self._unserved if snapshot.covers(w.ids))
-        concerned.update(self._waiters.concerned(before, snapshot))
-        for count, waiter in enumerate(concerned, 1):
-            self._serve_whole(waiter, snapshot)
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
-
-    def _read_singly(self, hook: FlokitAsyncHook, listed: Snapshot) -> None:
-        """Read what the list does not hold, beside the polls: a slow answer to one is no delay for the others."""
-        wanted = {*self._waiters.ids, *self._wanted} if self._wanted else self._waiters.ids
-        self._wanted.clear()
-        now = self._loop.time()
-        self._no_read_before = {name: until for name, until in self._no_read_before.items() if until > now}
-        for name in self._unlisted.update(listed, wanted):
-            if name not in self._reading and name not in self._no_read_before:
-                read = self._read_one(hook, name)
-                self._reading[name] = self._loop.create_task(read, context=contextvars.Context())
-
-    async def _read_one(self, hook: FlokitAsyncHook, name: str) -> None:
-        try:
-            async with self._single_reads:
-                asked_at = self._loop.time()
-                found = await hook.read_unlisted(name)
-        except Exception:
-            log.exception("Reading %s (connection %r) failed unexpectedly", shown(name), self.conn_id)
-            return
-        finally:
-            del self._reading[name]
-        if name in found.unread and isinstance(error := found.unread[name].error, FlokitAPIError):
-            pause_over = self._loop.time() + retry.asked_pause(error.retry_after)
-            self._no_read_before[name] = pause_over
-            if isinstance(error, FlokitRateLimitError):
-                self._not_before = max(self._not_before, pause_over)
-                self.trouble = error
-        changed = self._unlisted.note(name, found, asked_at)
-        for count, waiter in enumerate(self._waiters.for_id(name), 1):
-            if (changed or waiter in self._unserved) and self._snapshot is not None:
-                self._serve_whole(waiter, self._snapshot)
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
-
-    async def _end(self, error: FlokitError) -> None:
-        self._forget()
-        self._stop_reading()
-        for count, waiter in enumerate(self._waiters.everyone(), 1):
-            waiter.deliver(error)
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
+                    await self._publish(snapshot, began, hurried)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._forget()
-        self._stop_reading()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
-            for waiter in self._waiters.everyone():
-                waiter.deliver(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke: {error!r}"))
-
-    def _stop_reading(self) -> None:
-        for read in list(self._reading.values()):
-            read.cancel()
-
-    def _forget(self) -> None:
         pollers = self._all.get(self._loop, {})
         if pollers.get(self.conn_id) is self:
             del pollers[self.conn_id]
+        for place in self._places:
+            if not place.future.done():
+                place.future.set_exception(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke."))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
+
+    async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
+        """Ask for the list, and singly, a few at once, for what it does not hold."""
+        listed = await hook.observe(())
+        wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
+        if not wanted:
+            return listed
+        some = asyncio.Semaphore(_SINGLE_READS)
+
+        async def read(integration_id: str) -> Integration | FlokitError | None:
+            async with some:
+                return await hook.read_singly(integration_id)
+
+        found = dict(zip(wanted, await asyncio.gather(*map(read, wanted)), strict=True))
+        return listed.with_singles(found)
+
+    async def _sleep(self) -> None:
+        """Sleep until the next poll; serve the heartbeats and deadlines that come before."""
+        while True:
+            self._wake.clear()
+            now = time.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                self._ring(heapq.heappop(self._timers)[2], now)
+            due = self._began_at + min(+self._intervals, default=_SHORTEST)
+            if self._failures:
+                due = self._backed_off_until
+            if self._hurried:
+                due = min(due, self._began_at + _SHORTEST)
+            due = max(due, self._asked_to_pause_until)
+            if due <= now:
+                return
+            until = min(due, self._timers[0][0]) if self._timers else due
+            timer = self._loop.call_later(until - now, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    def _set_timer(self, place: _Place) -> None:
+        due = min(place.wait.deadline, place.wait.heartbeat_at)
+        heapq.heappush(self._timers, (due, next(self._numbers), place))
+
+    def _ring(self, place: _Place, now: float) -> None:
+        """Serve a wait's timer."""
+        if place.future.done():
+            return
+        if place.wait.deadline > now:
+            self._act(place, place.wait.heartbeat)
+            self._set_timer(place)
+        elif self._asked_to_pause_until > now:
+            self._act(place, place.wait.timed_out)
+        else:
+            self._hurried[place] = None
+
+    async def _failed(self, error: FlokitError, began: float) -> None:
+        """Tell all waits of a poll that failed, and choose when to try again."""
+        now = time.monotonic()
+        self._failures += 1
+        asked = error.retry_after if isinstance(error, FlokitAPIError) else None
+        pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)  # noqa: S311 - jitter
+        self._backed_off_until = now + pause
+        self._asked_to_pause_until = now + pause if asked else float("-inf")
+        if isinstance(error, FlokitAPIError):
+            self._good_at = now
+        self._trouble = error
+
+        def tell(place: _Place) -> None:
+            wait = place.wait
+            self._act(place, lambda: wait.trouble(error, self._good_at))
+            late = time.monotonic() - wait.deadline
+            # It was the last look if it began at the deadline, or went on long past it.
+            if late >= 0 and (began >= wait.deadline or late > _LATE) and not place.future.done():
+                self._act(place, wait.timed_out)
+
+        await self._serve(error, self._places, tell)
+
+    async def _publish(self, snapshot: Snapshot, began: float, hurried: dict[_Place, None]) -> None:
+        """Hand a snapshot to the waits that it concerns."""
+        before, self._snapshot = self._snapshot, snapshot
+        trouble, self._trouble = self._trouble, None
+        self._failures, self._good_at = 0, time.monotonic()
+        self._asked_to_pause_until = float("-inf")
+        if trouble is not None:
+            concerned = dict(self._places)
+        else:
+            concerned = {**self._unseen, **self._volatile, **hurried}
+            concerned.update((place, None) for place in self._changed(before, snapshot))
+
+        def look(place: _Place) -> None:
+            if place.joined_at > began:
+                return
+            self._unseen.pop(place, None)
+            wait = place.wait
+            self._act(place, lambda: wait.look(snapshot, last=wait.deadline <= began))
+            if wait.changes_with_time and place in self._places:
+                self._volatile[place] = None
+            else:
+                self._volatile.pop(place, None)
+
+        await self._serve(snapshot, concerned, look)
+
+    def _changed(self, before: Snapshot | None, now: Snapshot) -> Iterator[_Place]:
+        """Yield the waits of which something changed."""
+        if before is None:
+            return
+        for name, places in self._by_id.items():
+            was, is_ = before.integrations.get(name), now.integrations.get(name)
+            if is_ is None or (was is not is_ and was != is_):
+                yield from places
+        for kind, places in self._by_type.items():
+            was_all, all_ = ([i for i in each.integrations.values() if i.type == kind] for each in (before, now))
+            if was_all != all_ or len(all_) != 1:
+                yield from places
+
+    async def _serve(
+        self, result: Snapshot | FlokitError, places: Iterable[_Place], serve: Callable[[_Place], None]
+    ) -> None:
+        """Serve waits in batches that let the event loop breathe, then all who want every result."""
+        for count, place in enumerate(list(places), 1):
+            if not place.future.done():
+                serve(place)
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        for queue in self._listeners:
+            queue.put_nowait(result)
+
+    @staticmethod
+    def _act(place: _Place, act: Callable[[], Outcome | None]) -> None:
+        """Do something for a wait, whose log is that of its own task; its failure is no other's."""
+        try:
+            outcome = place.context.run(act)
+        except Exception as error:  # noqa: BLE001 - the trigger's to report
+            place.future.set_exception(error)
+        else:
+            if outcome is not None:
+                place.future.set_result(outcome)

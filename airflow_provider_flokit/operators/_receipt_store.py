@@ -1,10 +1,9 @@
 """
 Keeps the receipt of a sync across the tries of one task.
 
-Airflow 3.3 and later have a task state store that survives retries and lost workers; below 3.3 there is none, nothing
-is kept, and a retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared, so
-each entry names the series of tries it belongs to: clearing a task begins a new one. It is told by the number of tries
-that Airflow grants, which a clearing raises.
+Airflow 3.3 and later have a task state store that survives retries and lost workers; below 3.3 nothing is kept, and a
+retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared, so each entry
+names the series of tries it belongs to: a cleared task gets a higher ``max_tries``; that number identifies the series.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class ReceiptStore:
         try:
             return KeptReceipt(SyncReceipt.from_json(data.get("receipt")), requested=data.get("requested") is True)
         except MalformedDataError as error:
-            self._log.warning("The receipt of an earlier try cannot be read (%s): starting anew", error)
+            self._log.warning("The receipt of an earlier try cannot be read (%s): starting anew.", error)
             return None
 
     def keep(self, receipt: SyncReceipt, *, requested: bool) -> None:
@@ -94,7 +93,7 @@ class ReceiptStore:
         except FlokitPermanentError:
             self.forget()
             raise
-        except (Exception, AirflowTaskTimeout):  # which is none
+        except (Exception, AirflowTaskTimeout):  # which is no Exception
             if self._ti.try_number > self._ti.max_tries:
                 self.forget()
             raise

@@ -1,0 +1,177 @@
+"""What the versions of Airflow do differently around a deferral and a reschedule."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_flokit.gate.wait import Wait
+
+BACKSTOP: Final = 120.0
+"""
+Seconds after a deferred wait's own deadline at which Airflow ends it. The trigger keeps the deadline itself; this is
+for the case that no triggerer is alive to do so.
+"""
+
+_VALUES: Final = (
+    "dag_run|data_interval_end|data_interval_start|ds|ds_nodash|logical_date|params|partition_date|partition_key|run_id"
+    "|task_instance_key_str|ts|ts_nodash|ts_nodash_with_tz"
+)
+_TEMPLATE: Final = re.compile(
+    rf"\{{\{{\s*(?:{_VALUES})"  # a plain value of the run
+    r"(?:\.\w+|\[['\"]\w+['\"]\])*"  # something in it
+    r"(?:\s*\|\s*(?:ds|ds_nodash|ts|ts_nodash|ts_nodash_with_tz|string|lower|upper|trim))*\s*\}\}"  # common filters
+)
+"""
+A template that the triggerer can render (Airflow 3.3): plain values of the run. All else asks the supervisor of a task
+(``ti``, ``var``, ``conn`` ...), which hangs there, or comes with the DAG (macros and filters of the user's), which is
+not there.
+"""
+
+
+def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bool:
+    """
+    Tell whether Airflow resumes a task because its deferral took too long, not because a trigger fired.
+
+    Airflow then names the pseudo method ``__fail__`` and says in ``error`` that a timeout is the reason: "Trigger
+    timeout" (3.x) or "Trigger/execution timeout" (2.11). Any other failure of a trigger is not meant.
+
+    :param next_method: As Airflow passes it to ``resume_execution``.
+    :param next_kwargs: As Airflow passes it to ``resume_execution``.
+    """
+    return next_method == "__fail__" and "timeout" in str((next_kwargs or {}).get("error", "")).lower()
+
+
+def this_try(context: Context) -> int | None:
+    """
+    Return the number of the try that runs, None where there is no task instance.
+
+    :param context: The task's context.
+    """
+    number = getattr(context.get("ti"), "try_number", None)
+    return number if isinstance(number, int) else None
+
+
+def is_of_another_try(next_kwargs: dict[str, Any] | None, context: Context) -> bool:
+    """
+    Tell whether a task is resumed with the event of an earlier try.
+
+    Airflow 3.0 does not forget a deferral when its try fails, and would resume every retry with the same old event.
+
+    :param next_kwargs: As Airflow passes it to ``resume_execution``.
+    :param context: The context of the try that is resumed.
+    """
+    event = (next_kwargs or {}).get("event")
+    number = event.get("try_number") if isinstance(event, dict) else None
+    return number is not None and number != this_try(context)
+
+
+def execution_left(context: Context, execution_timeout: timedelta | None) -> float | None:
+    """
+    Return the seconds until a task's ``execution_timeout``, None if it has none.
+
+    Measured from the start of the try: Airflow 3 does not count it while a task is deferred (airflow#64048), and 3.3
+    gives a resumed task all of it again.
+
+    :param context: The task's context.
+    :param execution_timeout: The task's.
+    """
+    if execution_timeout is None:
+        return None
+    started = getattr(context.get("ti"), "start_date", None)
+    over = (datetime.now(tz=UTC) - started).total_seconds() if isinstance(started, datetime) else 0.0
+    return execution_timeout.total_seconds() - over
+
+
+def first_poke_at(context: Context, retries: int) -> datetime | None:
+    """
+    Return when a rescheduled sensor looked first in this series of tries, None if this is the first time.
+
+    :param context: The task's context.
+    :param retries: The task's.
+    """
+    ti: Any = context["ti"]
+    if AIRFLOW_V_3_0_PLUS:
+        found: datetime | None = ti.get_first_reschedule_date(context)
+        return found
+    from airflow.models.taskreschedule import TaskReschedule
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    # As BaseSensorOperator does: a cleared task gets a higher max_tries, and begins a new series.
+    query = select(func.min(TaskReschedule.start_date)).where(
+        TaskReschedule.dag_id == ti.dag_id,
+        TaskReschedule.task_id == ti.task_id,
+        TaskReschedule.run_id == ti.run_id,
+        TaskReschedule.map_index == ti.map_index,
+        TaskReschedule.try_number >= ti.max_tries - retries + 1,
+    )
+    with create_session() as session:
+        first: datetime | None = session.scalar(query)
+        return first
+
+
+def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
+    """
+    Tell whether this Airflow can start a trigger with these arguments without a worker.
+
+    Airflow 3.3 renders templates in the triggerer, but hangs on what needs the supervisor of a task, and hands an
+    XComArg over as it is; 2.11 renders nothing; the versions between ignore ``start_from_trigger``.
+
+    :param arguments: The trigger's templated arguments, unrendered.
+    """
+    if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
+        return False
+    return all(_is_plain(value) for value in arguments.values())
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        rest = _TEMPLATE.sub("", value) if AIRFLOW_V_3_3_PLUS else value
+        return not re.search(r"\{[{%#]", rest)
+    if isinstance(value, dict):
+        return all(_is_plain(each) for each in (*value, *value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float)
+
+
+def trigger_timing(task: Any, wait: Wait, context: Context) -> dict[str, Any]:
+    """
+    Return the arguments that tell a trigger when the wait of a task ends.
+
+    :param task: The operator or sensor.
+    :param wait: Its wait.
+    :param context: Its context.
+    """
+    now, left = time.time(), execution_left(context, task.execution_timeout)
+    return {
+        "timeout": task.timeout,
+        "deadline": now + wait.deadline - time.monotonic(),
+        "execution_deadline": None if left is None else now + left,
+        "try_number": this_try(context),
+    }
+
+
+def check_execution_timeout(task: Any, context: Context) -> None:
+    """
+    Tell a deferral that Airflow 2.11 ended for ``execution_timeout`` from one that outlived the wait's own timeout.
+
+    :param task: The operator or sensor.
+    :param context: Its context.
+    :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
+    """
+    left = execution_left(context, task.execution_timeout)
+    if left is not None and left <= 0 and task.execution_timeout.total_seconds() < task.timeout:
+        raise AirflowTaskTimeout(f"The task's execution_timeout of {task.execution_timeout} is over.")

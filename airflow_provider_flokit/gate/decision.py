@@ -1,0 +1,240 @@
+"""
+Is this integration ready? The one place that decides it.
+
+Pure functions over values: no I/O, no clock, no logging. FloKit cannot be asked about a sync, so whether a triggered
+sync is done is told from what the integration looked like before the request (the receipt's baseline) and what it looks
+like now. Only server times are compared with server times.
+
+The two mistakes forbidden here: calling a sync done because the integration still reads ``connected`` from last time,
+and calling it failed because it still reads ``error`` from last time, or reads the error of a later sync.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.gate.words import ago, moment
+from airflow_provider_flokit.models import IntegrationStatus
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_flokit.models import Integration, SyncReceipt
+
+QUIET: Final = 30.0
+"""Seconds after which nothing has begun behind a success; see :func:`judge`."""
+
+
+class Readiness(StrEnum):
+    """What to do about an integration."""
+
+    READY = "ready"
+    WAIT = "wait"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    The decision about one integration, and why.
+
+    :param readiness: Ready, wait or failed.
+    :param reason: One clause that completes "integration X ...".
+    :param warning: What the user should know although it is ready.
+    :param changes_with_time: Whether the verdict can change although the integration does not.
+    """
+
+    readiness: Readiness
+    reason: str
+    warning: str = ""
+    changes_with_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What a wait has seen of an integration before.
+
+    :param last_synced_at: The last ``last_synced_at`` past the baseline's, None if there was none.
+    :param successes: How often ``last_synced_at`` has moved past the baseline's.
+    :param syncing: Whether ``syncing`` was seen.
+    :param syncing_after_error: Whether ``syncing`` was seen after an error.
+    :param error_since: Server time at which the status was seen to turn to ``error``.
+    :param looked: Whether there was a look at all.
+    """
+
+    last_synced_at: datetime | None = None
+    successes: int = 0
+    syncing: bool = False
+    syncing_after_error: bool = False
+    error_since: datetime | None = None
+    looked: bool = False
+
+    def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:
+        """
+        Return what has been seen after one more look.
+
+        :param now: The integration.
+        :param receipt: The sync that is waited for.
+        :param at: Server time.
+        """
+        seen = self if self.looked else replace(self, looked=True)
+        if has_synced_since(now, receipt.baseline) and now.last_synced_at != self.last_synced_at:
+            seen = replace(seen, last_synced_at=now.last_synced_at, successes=self.successes + 1)
+        if now.status == IntegrationStatus.SYNCING and not (seen.syncing and seen.syncing_after_error):
+            seen = replace(seen, syncing=True, syncing_after_error=self.error_since is not None)
+        if now.status == IntegrationStatus.ERROR and self.error_since is None:
+            # Seen at the first look, it may have stood since the request.
+            seen = replace(seen, error_since=at if self.looked else receipt.triggered_at)
+        return seen
+
+
+def judge(  # noqa: C901 - one case for each row of the table
+    now: Integration,
+    at: datetime,
+    receipt: SyncReceipt | None = None,
+    *,
+    synced_after: datetime | None = None,
+    seen: Seen | None = None,
+    start_timeout: float = 300.0,
+    fail_on_disconnected: bool = True,
+    last: bool = False,
+) -> Verdict:
+    """
+    Decide about one integration.
+
+    ============== ====================== ================================= ===========================================
+    status now     without a condition    ``synced_after``                  a receipt
+    ============== ====================== ================================= ===========================================
+    connected      ready                  ready if done, else wait          ready if done, else wait
+    syncing        wait                   wait; the last look: as connected wait; the last look: as connected
+    error          failed                 done: ready, with a warning;      done: ready, with a warning; the very error
+                                          else failed                       of the baseline: wait, until ``syncing`` was
+                                                                            seen or ``start_timeout`` is over; else
+                                                                            failed
+    disconnected   failed (wait, without  as error (wait, without           as error, but never forgiven
+                   fail_on_disconnected)  fail_on_disconnected)
+    anything else  wait                   wait                              wait
+    ============== ====================== ================================= ===========================================
+
+    Done is: ``last_synced_at`` is at or after ``synced_after``; with a receipt, it has moved past the baseline's; with
+    both, both. A receipt that says that no sync was needed is done.
+
+    If a sync was running at the baseline and FloKit accepted another, ours may be queued behind it, and the first
+    success be the other's. Then a first success counts only if the status is connected and it is 30 s old (nothing has
+    begun behind it) or this is the last look; a second success counts as above. An error before the first is the
+    other's: wait, until ``syncing`` was seen again or ``start_timeout`` is over; after the first it is ours.
+
+    :param now: The integration as it is now.
+    :param at: Server time now.
+    :param receipt: The sync that has to be done; None if no particular one is waited for.
+    :param synced_after: Server time that ``last_synced_at`` has to reach.
+    :param seen: What was seen of the integration, this look included; needed with a receipt.
+    :param start_timeout: Seconds for which an error older than the sync is forgiven.
+    :param fail_on_disconnected: False waits for a disconnected integration to come back; not with a receipt.
+    :param last: Whether this is the last look, at the deadline.
+    :return: the verdict
+    """
+    if receipt is not None and receipt.skipped:
+        if synced_after is None:
+            return Verdict(Readiness.READY, "was fresh enough, so no sync was needed")
+        receipt = None
+    seen = seen or (Seen() if receipt is None else Seen().after(now, receipt, at))
+    unmet = _unmet(now, at, receipt, synced_after)
+    conditional = receipt is not None or synced_after is not None
+    done = conditional and not unmet
+    queued = (
+        receipt is not None and receipt.sync_id is not None and receipt.baseline.status == IntegrationStatus.SYNCING
+    )
+    first_of_two = queued and seen.successes < 2  # noqa: PLR2004 - the other's and ours
+    match now.status:
+        case IntegrationStatus.CONNECTED:
+            if unmet:
+                return Verdict(Readiness.WAIT, f"is connected, but {unmet}")
+            age = QUIET if now.last_synced_at is None else (at - now.last_synced_at).total_seconds()
+            if first_of_two and age < QUIET and not last:
+                reason = f"has synced {ago(now.last_synced_at, at)}, but the requested sync may only begin now"
+                return Verdict(Readiness.WAIT, reason, changes_with_time=True)
+            return Verdict(Readiness.READY, "is connected")
+        case IntegrationStatus.SYNCING:
+            if last and done and not first_of_two:
+                return Verdict(Readiness.READY, "has synced, and is syncing again")
+            return Verdict(Readiness.WAIT, f"is syncing, and {unmet}" if unmet else "is syncing")
+        case IntegrationStatus.ERROR | IntegrationStatus.DISCONNECTED:
+            is_error = now.status == IntegrationStatus.ERROR
+            what = f"is in error: {shown(now.error_message or 'no reason given')}" if is_error else "is disconnected"
+            if done and not first_of_two:
+                return Verdict(Readiness.READY, "has synced", warning=_warning(now, at, receipt, what))
+            if not is_error and receipt is None and not fail_on_disconnected:
+                return Verdict(Readiness.WAIT, what)
+            if is_error and receipt is not None and _is_forgiven(now, at, receipt, seen, start_timeout, queued=queued):
+                reason = f"{what}, but that is from before this sync"
+                return Verdict(Readiness.WAIT, reason, changes_with_time=True)
+            return Verdict(Readiness.FAILED, what)
+        case _:
+            return Verdict(Readiness.WAIT, f"has the unknown status {shown(now.status)!r}, which is never ready")
+
+
+def has_synced_since(now: Integration, baseline: Integration) -> bool:
+    """
+    Tell whether a sync has succeeded since the baseline: ``last_synced_at`` moved, or is set where none was.
+
+    :param now: The integration as it is now.
+    :param baseline: The integration as it was.
+    """
+    if now.last_synced_at is None:
+        return False
+    return baseline.last_synced_at is None or now.last_synced_at > baseline.last_synced_at
+
+
+def is_fresh(now: Integration, at: datetime, within: float) -> bool:
+    """
+    Tell whether an integration is connected and has synced so lately that another sync is not needed.
+
+    :param now: The integration as it is now.
+    :param at: The server's time now.
+    :param within: Seconds that the last successful sync may be old.
+    """
+    if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:
+        return False
+    return (at - now.last_synced_at).total_seconds() <= within
+
+
+def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_after: datetime | None) -> str:
+    """Return the condition that is not met, "" if all are."""
+    last = f"last synced {ago(now.last_synced_at, at)}"
+    if receipt is not None and not has_synced_since(now, receipt.baseline):
+        which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
+        return f"has not finished {which}, {last}"
+    if synced_after is not None and (now.last_synced_at is None or now.last_synced_at < synced_after):
+        return f"has to sync at or after {moment(synced_after, at)}, {last}"
+    return ""
+
+
+def _is_forgiven(
+    now: Integration, at: datetime, receipt: SyncReceipt, seen: Seen, start_timeout: float, *, queued: bool
+) -> bool:
+    """Tell whether an error is from before the sync that is waited for."""
+    before = receipt.baseline
+    if queued:
+        since = seen.error_since or receipt.triggered_at
+        return seen.successes == 0 and not seen.syncing_after_error and (at - since).total_seconds() < start_timeout
+    is_the_same = (
+        before.status == IntegrationStatus.ERROR
+        and now.error_message == before.error_message
+        and now.last_synced_at == before.last_synced_at
+    )
+    return is_the_same and not seen.syncing and (at - receipt.triggered_at).total_seconds() < start_timeout
+
+
+def _warning(now: Integration, at: datetime, receipt: SyncReceipt | None, what: str) -> str:
+    success = ago(now.last_synced_at, at)
+    if receipt is None:
+        return f"the data is there, last synced {success}; but by now the integration {what}"
+    if now.status == IntegrationStatus.ERROR:
+        failed = shown(now.error_message or "no reason given")
+        return f"a sync that began after the request succeeded at {success}; the latest one failed: {failed}"
+    return f"a sync that began after the request succeeded at {success}; by now the integration {what}"

@@ -1,0 +1,356 @@
+"""
+A wait in progress, the same in every mode, and how it ends.
+
+The worker's loop and the triggerer's poller feed a :class:`Wait` what they saw of the workspace and what kept them from
+seeing it. It remembers, has each snapshot judged, logs what changed, and ends in an :class:`Outcome`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_provider_flokit import errors
+from airflow_provider_flokit.errors import (
+    FlokitAmbiguousTypeError,
+    FlokitAPIError,
+    FlokitDisconnectedError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitSyncFailedError,
+    FlokitWaitTimeoutError,
+    shown,
+)
+from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
+from airflow_provider_flokit.gate.words import ago, duration, listed, moment
+from airflow_provider_flokit.models import Integration, IntegrationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from logging import Logger
+
+    from airflow_provider_flokit.gate.conditions import Conditions
+    from airflow_provider_flokit.gate.snapshot import Snapshot
+
+HEARTBEAT: Final = 300.0
+"""Seconds between two log lines of a wait in which nothing changes."""
+
+PATIENCE: Final = 900.0
+"""Seconds for which a wait that was answered before sits out refusals: time to paste a rotated key."""
+
+
+class Ending(StrEnum):
+    """How a wait ended."""
+
+    READY = "ready"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    EXECUTION_TIMED_OUT = "execution_timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    The end of a wait, as a value that travels from the trigger to the task.
+
+    :param ending: How it ended.
+    :param integrations: The last state seen of each integration, in the order they were asked for.
+    :param message: What to tell the user if it is not ready.
+    :param error: Name of the exception class if it failed.
+    """
+
+    ending: Ending
+    integrations: tuple[Integration, ...] = ()
+    message: str = ""
+    error: str = ""
+
+    @classmethod
+    def from_event(cls, event: object) -> Self:
+        """
+        Read the outcome from a trigger's event.
+
+        :param event: The payload.
+        :raises FlokitError: if it is none of ours
+        """
+        try:
+            fields: dict[str, Any] = dict(event)  # type: ignore[call-overload]
+            states = tuple(Integration.from_json(state) for state in fields["integrations"])
+            outcome = cls(Ending(fields["ending"]), states, fields["message"], fields["error"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FlokitError(f"The trigger sent an event that is not understood: {shown(repr(event))}") from error
+        if outcome.ending is Ending.FAILED:
+            outcome.exception()
+        return outcome
+
+    def to_event(self) -> dict[str, Any]:
+        """Return the outcome as a trigger's event payload."""
+        return {
+            "ending": str(self.ending),
+            "integrations": [integration.to_json() for integration in self.integrations],
+            "message": self.message,
+            "error": self.error,
+        }
+
+    def exception(self) -> FlokitError:
+        """
+        Return the exception that tells of an outcome that is not ready.
+
+        :raises FlokitError: if the outcome names no exception of this package
+        """
+        if self.ending is not Ending.FAILED:
+            return FlokitWaitTimeoutError(self.message)
+        kind = getattr(errors, self.error, None)
+        if not (isinstance(kind, type) and issubclass(kind, FlokitError)):
+            raise FlokitError(f"The trigger sent an event with an unknown error: {shown(self.error)!r}")
+        return kind(self.message)
+
+
+class Wait:
+    """
+    A wait in progress.
+
+    :param conditions: What is waited for.
+    :param log: The task's log.
+    :param timeout: Seconds the wait was given in all.
+    :param elapsed: Seconds of them that are over.
+    :param execution_left: Seconds until the task's ``execution_timeout`` ends the wait; None if that is not for us.
+    :param answered: Whether FloKit has answered before. Then refusals (a key that was rotated, a connection that cannot
+        be looked up) are sat out for 15 minutes; else they are final.
+    :param announced: Whether the log has the line about the beginning already.
+    """
+
+    # A triggerer holds thousands of these.
+    __slots__ = (
+        "_announced",
+        "_at",
+        "_done",
+        "_good_at",
+        "_log",
+        "_now",
+        "_seen",
+        "_trouble",
+        "answered",
+        "begun",
+        "changes_with_time",
+        "conditions",
+        "deadline",
+        "execution_deadline",
+        "heartbeat_at",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        log: Logger,
+        timeout: float,
+        *,
+        elapsed: float = 0.0,
+        execution_left: float | None = None,
+        answered: bool = False,
+        announced: bool = False,
+    ) -> None:
+        now = time.monotonic()
+        self.conditions = conditions
+        self.timeout = timeout
+        self.begun = now - elapsed
+        self.execution_deadline = float("inf") if execution_left is None else now + execution_left
+        self.deadline = min(self.begun + timeout, self.execution_deadline)
+        self.heartbeat_at = now + HEARTBEAT
+        self.answered = answered
+        self.changes_with_time = False
+        """Whether the same snapshot may be judged differently later."""
+        self._announced = announced
+        self._log = log
+        self._good_at = now
+        self._trouble: FlokitError | None = None
+        self._now: tuple[Integration, ...] = ()
+        self._at: datetime | None = None
+        self._seen: dict[str, Seen] | None = None
+        self._done: frozenset[str] = frozenset()
+
+    def announce(self, there: Iterable[Integration] = (), at: datetime | None = None) -> None:
+        """
+        Log the beginning, once.
+
+        :param there: What is there now, as far as that is known.
+        :param at: The server's time of that.
+        """
+        if not self._announced:
+            self._announced, now = True, _utcnow()
+            until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
+            states = listed((_state(each, at or now) for each in there), "; ") or "not known yet"
+            what, most = self.conditions.describe(now), duration(self.timeout)
+            self._log.info("Waiting for %s, at most %s, until %s. Now: %s.", what, most, until, states)
+
+    def look(self, snapshot: Snapshot, *, last: bool = False) -> Outcome | None:
+        """
+        Judge a snapshot of the workspace.
+
+        :param snapshot: All integrations at one moment, which is not before this wait began.
+        :param last: Whether the deadline has come, so that this is the last look.
+        :return: the outcome if the wait is over, else None
+        """
+        self.recovered()
+        before = self._now
+        try:
+            self._now = self._find(snapshot)
+        except (FlokitNotFoundError, FlokitAmbiguousTypeError) as error:
+            return self._failed(error)
+        except FlokitError as error:
+            self._note(error)
+            return self.timed_out() if last else None
+        self.answered, self._at = True, snapshot.at
+        verdicts = self._judge(last=last)
+        self.changes_with_time = any(v.changes_with_time for v in verdicts)
+        self._tell(before, verdicts)
+        if all(v.readiness is Readiness.READY for v in verdicts):
+            return Outcome(Ending.READY, self._now)
+        if any(v.readiness is Readiness.FAILED for v in verdicts):
+            failure = self._failure(verdicts)
+            if not self.conditions.tolerate_failures:
+                return Outcome(Ending.FAILED, self._now, str(failure), type(failure).__name__)
+            if before != self._now:
+                self._log.error("%s", failure)
+        return self.timed_out() if last else None
+
+    def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
+        """
+        Note that FloKit could not be asked; mostly the wait goes on.
+
+        :param error: Why: a failure that may pass, or a refusal.
+        :param good_at: When FloKit last answered, or failed in a way that may pass, to somebody who asks for this wait.
+        :return: the outcome if the wait is over by that, else None
+        """
+        now = time.monotonic()
+        if isinstance(error, FlokitAPIError):
+            self._good_at = now
+        elif not self.answered or now - max(self._good_at, good_at) >= PATIENCE:
+            return self._failed(error)
+        self._note(error)
+        return None
+
+    def recovered(self) -> None:
+        """Note that FloKit answers."""
+        self._good_at = time.monotonic()
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
+
+    def heartbeat(self) -> None:
+        """Log why the wait goes on, if that is due."""
+        now = time.monotonic()
+        if now < self.heartbeat_at:
+            return
+        self.heartbeat_at = now + HEARTBEAT
+        reasons = self._reasons(self._judge()) or self.conditions.describe(_utcnow())
+        trouble = f" FloKit cannot be asked: {self._trouble}" if self._trouble else ""
+        self._log.info("Still waiting after %s: %s.%s", duration(now - self.begun), reasons, trouble)
+
+    def timed_out(self) -> Outcome:
+        """End the wait because its time is over."""
+        by_task = self.execution_deadline <= self.begun + self.timeout
+        limit = "the task's execution_timeout" if by_task else duration(self.timeout)
+        why = self._reasons(self._judge()) or f"{self.conditions.describe(_utcnow())}: nothing was seen"
+        trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
+        message = (
+            f"{why}: not ready within {limit} (connection {self.conditions.conn_id!r}).{trouble} Look at the "
+            f"integration in FloKit, or give the wait more time."
+        )
+        return Outcome(Ending.EXECUTION_TIMED_OUT if by_task else Ending.TIMED_OUT, self._now, message)
+
+    def _failed(self, error: FlokitError) -> Outcome:
+        return Outcome(Ending.FAILED, self._now, str(error), type(error).__name__)
+
+    def _note(self, error: FlokitError) -> None:
+        self.announce()
+        if str(error) != str(self._trouble):
+            self._log.warning("FloKit cannot be asked, the wait goes on: %s", error)
+        self._trouble = error
+
+    def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
+        conn_id = self.conditions.conn_id
+        ids = [snapshot.of_id(i, conn_id) for i in self.conditions.ids]
+        return (*ids, *(snapshot.of_type(name, conn_id) for name in self.conditions.types))
+
+    def _judge(self, *, last: bool = False) -> list[Verdict]:
+        """Judge what was seen last; what was done and ready once stays so."""
+        assert self._at is not None or not self._now  # noqa: S101 - for mypy
+        return [self._judge_one(integration, last=last) for integration in self._now]
+
+    def _judge_one(self, integration: Integration, *, last: bool) -> Verdict:
+        conditions, at = self.conditions, self._at or _utcnow()
+        if integration.id in self._done:
+            return Verdict(Readiness.READY, "was ready before")
+        receipt, seen = conditions.receipts.get(integration.id), None
+        if receipt is not None:
+            self._seen = self._seen or {}
+            seen = self._seen[integration.id] = self._seen.get(integration.id, Seen()).after(integration, receipt, at)
+        verdict = judge(
+            integration,
+            at,
+            receipt,
+            synced_after=conditions.synced_after,
+            seen=seen,
+            start_timeout=conditions.start_timeout,
+            fail_on_disconnected=conditions.fail_on_disconnected,
+            last=last,
+        )
+        if verdict.readiness is Readiness.READY and (receipt is not None or conditions.synced_after is not None):
+            self._done |= {integration.id}
+        return verdict
+
+    def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict]) -> None:
+        """Log the beginning, then every change of status."""
+        self.announce(self._now, self._at)
+        old = {i.id: (i.status, i.error_message) for i in before}
+        for integration, verdict in zip(self._now, verdicts, strict=True):
+            was, is_ = old.get(integration.id), (integration.status, integration.error_message)
+            if verdict.warning:
+                self._log.warning("%s: %s.", _name(integration), verdict.warning)
+            elif was != is_ and not isinstance(integration.status, IntegrationStatus):
+                self._log.warning("%s.", self._reason(integration, verdict))
+            elif was is not None and was != is_:
+                self._log.info("%s; it was %s.", self._reason(integration, verdict), was[0])
+
+    def _reason(self, integration: Integration, verdict: Verdict) -> str:
+        return f"{_name(integration)} {verdict.reason}"
+
+    def _reasons(self, verdicts: list[Verdict], *readiness: Readiness) -> str:
+        """Return the reasons of what is not ready."""
+        wanted = readiness or (Readiness.FAILED, Readiness.WAIT)
+        both = zip(self._now, verdicts, strict=True)
+        return listed((self._reason(i, v) for i, v in both if v.readiness in wanted), "; ")
+
+    def _failure(self, verdicts: list[Verdict]) -> FlokitSyncFailedError:
+        failed = [i for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.FAILED]
+        gone = all(i.status == IntegrationStatus.DISCONNECTED for i in failed)
+        waiting = self._reasons(verdicts, Readiness.WAIT)
+        receipts = [self.conditions.receipts.get(i.id) for i in failed]
+        syncs = [f"sync {shown(r.sync_id)}" for r in receipts if r is not None and r.sync_id]
+        last = f"Last synced: {listed(ago(i.last_synced_at, self._at or _utcnow()) for i in failed)}."
+        kind = FlokitDisconnectedError if gone else FlokitSyncFailedError
+        todo = "Connect it again in FloKit" if gone else "Mend the cause"
+        return kind(
+            f"{self._reasons(verdicts, Readiness.FAILED)} (connection {self.conditions.conn_id!r}"
+            f"{', ' if syncs else ''}{listed(syncs)}). {last}{f' Not ready either: {waiting}.' if waiting else ''} "
+            f"{todo}, then run the task again."
+        )
+
+
+def _name(integration: Integration) -> str:
+    return f"{shown(integration.id)} ({shown(integration.type)})"
+
+
+def _state(integration: Integration, at: datetime) -> str:
+    said = f": {shown(integration.error_message)}" if integration.error_message else ""
+    return (
+        f"{_name(integration)} is {shown(integration.status)}{said}, last synced {ago(integration.last_synced_at, at)}"
+    )
+
+
+def _utcnow() -> datetime:
+    return datetime.now(tz=UTC)

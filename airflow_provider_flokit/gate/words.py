@@ -1,0 +1,86 @@
+"""Times, durations and lists as a person on call reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_flokit.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+LISTED: Final = 10
+"""Entries of a list that a message names."""
+
+_UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """
+    Return a duration: ``45 s``, ``8 min``, ``1 h 30 min``, ``7 days``.
+
+    :param seconds: How long; the two largest units count.
+    """
+    rest, parts = round(max(seconds, 0.0)), []
+    for size, unit in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}")
+    return " ".join(parts[:2]) or f"{max(seconds, 0.0):.1g} s"
+
+
+def moment(time: datetime, now: datetime) -> str:
+    """
+    Return a time in UTC to the second: ``07:50:12 UTC``, with the date if it is another day's.
+
+    :param time: The time.
+    :param now: Decides which parts of the date matter.
+    """
+    time, now = time.astimezone(UTC), now.astimezone(UTC)
+    date = (
+        "" if time.date() == now.date() else f"{time.day} {time:%b} " if time.year == now.year else f"{time:%Y-%m-%d} "
+    )
+    return f"{date}{time:%H:%M:%S} UTC"
+
+
+def ago(time: datetime | None, now: datetime) -> str:
+    """
+    Return a past time with its age: ``07:50:12 UTC (8 min ago)``; ``never`` if there is none.
+
+    :param time: The time.
+    :param now: The present.
+    """
+    if time is None:
+        return "never"
+    age = (now - time).total_seconds()
+    # One unit is enough for an age.
+    size, unit = next(((s, u) for s, u in _UNITS if age >= s), (1, "s"))
+    count = int(age // size)
+    words = f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago" if age >= 1 else "just now"
+    return f"{moment(time, now)} ({words})"
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """
+    Return names in a row, ten at most: ``a, b and 94 more``.
+
+    :param names: The names.
+    :param separator: Between them.
+    """
+    every = [shown(name) for name in names]
+    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return separator.join(every[:LISTED]) + more
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """
+    Return ``did you mean int_01hx4j7stripe?`` for what comes closest to a name, "" if nothing does.
+
+    :param name: What does not exist.
+    :param known: What does.
+    """
+    closest = get_close_matches(name, known, n=1)
+    return f"did you mean {shown(closest[0])}?" if closest else ""
