@@ -8,7 +8,7 @@ seeing it. It remembers, has each snapshot judged, logs what changed, and ends i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -108,6 +108,7 @@ class Outcome:
         return kind(self.message)
 
 
+@dataclass(eq=False, slots=True)  # a triggerer holds thousands
 class Wait:
     """
     A wait in progress.
@@ -122,55 +123,33 @@ class Wait:
     :param announced: Whether the log has the line about the beginning already.
     """
 
-    # A triggerer holds thousands of these.
-    __slots__ = (
-        "_announced",
-        "_at",
-        "_done",
-        "_good_at",
-        "_log",
-        "_now",
-        "_seen",
-        "_trouble",
-        "answered",
-        "begun",
-        "changes_with_time",
-        "conditions",
-        "deadline",
-        "execution_deadline",
-        "heartbeat_at",
-        "timeout",
-    )
+    conditions: Conditions
+    log: Logger
+    timeout: float
+    elapsed: InitVar[float] = 0.0
+    execution_left: InitVar[float | None] = None
+    answered: bool = False
+    announced: bool = False
+    begun: float = field(init=False)
+    deadline: float = field(init=False)
+    execution_deadline: float = field(init=False)
+    heartbeat_at: float = field(init=False)
+    changes_with_time: bool = field(default=False, init=False)
+    """Whether the same snapshot may be judged differently later."""
+    _good_at: float = field(init=False)
+    _trouble: FlokitError | None = field(default=None, init=False)
+    _now: tuple[Integration, ...] = field(default=(), init=False)
+    _looked_at: tuple[datetime, float] | None = field(default=None, init=False)  # by FloKit's clock and by ours
+    _seen: dict[str, Seen] | None = field(default=None, init=False)
+    _done: frozenset[str] = field(default=frozenset(), init=False)
 
-    def __init__(
-        self,
-        conditions: Conditions,
-        log: Logger,
-        timeout: float,
-        *,
-        elapsed: float = 0.0,
-        execution_left: float | None = None,
-        answered: bool = False,
-        announced: bool = False,
-    ) -> None:
-        now = time.monotonic()
-        self.conditions = conditions
-        self.timeout = timeout
+    def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
+        """Set the clocks, which are monotonic."""
+        now = self._good_at = time.monotonic()
         self.begun = now - elapsed
         self.execution_deadline = float("inf") if execution_left is None else now + execution_left
-        self.deadline = min(self.begun + timeout, self.execution_deadline)
+        self.deadline = min(self.begun + self.timeout, self.execution_deadline)
         self.heartbeat_at = now + HEARTBEAT
-        self.answered = answered
-        self.changes_with_time = False
-        """Whether the same snapshot may be judged differently later."""
-        self._announced = announced
-        self._log = log
-        self._good_at = now
-        self._trouble: FlokitError | None = None
-        self._now: tuple[Integration, ...] = ()
-        self._at: datetime | None = None
-        self._seen: dict[str, Seen] | None = None
-        self._done: frozenset[str] = frozenset()
 
     def announce(self, there: Iterable[Integration] = (), at: datetime | None = None) -> None:
         """
@@ -179,12 +158,12 @@ class Wait:
         :param there: What is there now, as far as that is known.
         :param at: The server's time of that.
         """
-        if not self._announced:
-            self._announced, now = True, _utcnow()
+        if not self.announced:
+            self.announced, now = True, _utcnow()
             until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
             states = listed((_state(each, at or now) for each in there), "; ") or "not known yet"
             what, most = self.conditions.describe(now), duration(self.timeout)
-            self._log.info("Waiting for %s, at most %s, until %s. Now: %s.", what, most, until, states)
+            self.log.info("Waiting for %s, at most %s, until %s. Now: %s.", what, most, until, states)
 
     def look(self, snapshot: Snapshot, *, last: bool = False) -> Outcome | None:
         """
@@ -203,18 +182,22 @@ class Wait:
         except FlokitError as error:
             self._note(error)
             return self.timed_out() if last else None
-        self.answered, self._at = True, snapshot.at
-        verdicts = self._judge(last=last)
+        self.answered, self._looked_at = True, (snapshot.at, time.monotonic())
+        self._remember(snapshot.at)
+        verdicts = self._verdicts(snapshot.at, last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
-        self._tell(before, verdicts)
+        self._tell(before, verdicts, snapshot.at)
+        if self.conditions.receipts or self.conditions.synced_after:
+            ready = (i.id for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.READY)
+            self._done |= frozenset(ready)
         if all(v.readiness is Readiness.READY for v in verdicts):
             return Outcome(Ending.READY, self._now)
         if any(v.readiness is Readiness.FAILED for v in verdicts):
-            failure = self._failure(verdicts)
+            failure = self._failure(verdicts, snapshot.at)
             if not self.conditions.tolerate_failures:
                 return Outcome(Ending.FAILED, self._now, str(failure), type(failure).__name__)
             if before != self._now:
-                self._log.error("%s", failure)
+                self.log.error("%s", failure)
         return self.timed_out() if last else None
 
     def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
@@ -238,7 +221,7 @@ class Wait:
         self._good_at = time.monotonic()
         if self._trouble is not None:
             self._trouble = None
-            self._log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
+            self.log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
 
     def heartbeat(self) -> None:
         """Log why the wait goes on, if that is due."""
@@ -246,15 +229,15 @@ class Wait:
         if now < self.heartbeat_at:
             return
         self.heartbeat_at = now + HEARTBEAT
-        reasons = self._reasons(self._judge()) or self.conditions.describe(_utcnow())
+        reasons = self._reasons(self._verdicts()) or self.conditions.describe(_utcnow())
         trouble = f" FloKit cannot be asked: {self._trouble}" if self._trouble else ""
-        self._log.info("Still waiting after %s: %s.%s", duration(now - self.begun), reasons, trouble)
+        self.log.info("Still waiting after %s: %s.%s", duration(now - self.begun), reasons, trouble)
 
     def timed_out(self) -> Outcome:
         """End the wait because its time is over."""
         by_task = self.execution_deadline <= self.begun + self.timeout
         limit = "the task's execution_timeout" if by_task else duration(self.timeout)
-        why = self._reasons(self._judge()) or f"{self.conditions.describe(_utcnow())}: nothing was seen"
+        why = self._reasons(self._verdicts()) or f"{self.conditions.describe(_utcnow())}: nothing was seen"
         trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
         message = (
             f"{why}: not ready within {limit} (connection {self.conditions.conn_id!r}).{trouble} Look at the "
@@ -268,7 +251,7 @@ class Wait:
     def _note(self, error: FlokitError) -> None:
         self.announce()
         if str(error) != str(self._trouble):
-            self._log.warning("FloKit cannot be asked, the wait goes on: %s", error)
+            self.log.warning("FloKit cannot be asked, the wait goes on: %s", error)
         self._trouble = error
 
     def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
@@ -276,45 +259,50 @@ class Wait:
         ids = [snapshot.of_id(i, conn_id) for i in self.conditions.ids]
         return (*ids, *(snapshot.of_type(name, conn_id) for name in self.conditions.types))
 
-    def _judge(self, *, last: bool = False) -> list[Verdict]:
-        """Judge what was seen last; what was done and ready once stays so."""
-        assert self._at is not None or not self._now  # noqa: S101 - for mypy
-        return [self._judge_one(integration, last=last) for integration in self._now]
+    def _remember(self, at: datetime) -> None:
+        for integration in self._now:
+            if receipt := self.conditions.receipts.get(integration.id):
+                self._seen = self._seen or {}
+                seen = self._seen.get(integration.id, Seen())
+                self._seen[integration.id] = seen.after(integration, receipt, at)
 
-    def _judge_one(self, integration: Integration, *, last: bool) -> Verdict:
-        conditions, at = self.conditions, self._at or _utcnow()
-        if integration.id in self._done:
-            return Verdict(Readiness.READY, "was ready before")
-        receipt, seen = conditions.receipts.get(integration.id), None
-        if receipt is not None:
-            self._seen = self._seen or {}
-            seen = self._seen[integration.id] = self._seen.get(integration.id, Seen()).after(integration, receipt, at)
-        verdict = judge(
-            integration,
-            at,
-            receipt,
-            synced_after=conditions.synced_after,
-            seen=seen,
-            start_timeout=conditions.start_timeout,
-            fail_on_disconnected=conditions.fail_on_disconnected,
-            last=last,
-        )
-        if verdict.readiness is Readiness.READY and (receipt is not None or conditions.synced_after is not None):
-            self._done |= {integration.id}
-        return verdict
+    def _verdicts(self, at: datetime | None = None, *, last: bool = False) -> list[Verdict]:
+        """Judge what was seen last, by the server's time; what was done and ready once stays so."""
+        conditions, at = self.conditions, at or self._server_time()
+        return [
+            Verdict(Readiness.READY, "was ready before")
+            if integration.id in self._done
+            else judge(
+                integration,
+                at,
+                conditions.receipts.get(integration.id),
+                synced_after=conditions.synced_after,
+                seen=(self._seen or {}).get(integration.id),
+                start_timeout=conditions.start_timeout,
+                fail_on_disconnected=conditions.fail_on_disconnected,
+                last=last,
+            )
+            for integration in self._now
+        ]
 
-    def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict]) -> None:
+    def _server_time(self) -> datetime:
+        if self._looked_at is None:
+            return _utcnow()
+        at, ours = self._looked_at
+        return at + timedelta(seconds=time.monotonic() - ours)
+
+    def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> None:
         """Log the beginning, then every change of status."""
-        self.announce(self._now, self._at)
+        self.announce(self._now, at)
         old = {i.id: (i.status, i.error_message) for i in before}
         for integration, verdict in zip(self._now, verdicts, strict=True):
             was, is_ = old.get(integration.id), (integration.status, integration.error_message)
             if verdict.warning:
-                self._log.warning("%s: %s.", _name(integration), verdict.warning)
+                self.log.warning("%s: %s.", _name(integration), verdict.warning)
             elif was != is_ and not isinstance(integration.status, IntegrationStatus):
-                self._log.warning("%s.", self._reason(integration, verdict))
+                self.log.warning("%s.", self._reason(integration, verdict))
             elif was is not None and was != is_:
-                self._log.info("%s; it was %s.", self._reason(integration, verdict), was[0])
+                self.log.info("%s; it was %s.", self._reason(integration, verdict), was[0])
 
     def _reason(self, integration: Integration, verdict: Verdict) -> str:
         return f"{_name(integration)} {verdict.reason}"
@@ -325,13 +313,13 @@ class Wait:
         both = zip(self._now, verdicts, strict=True)
         return listed((self._reason(i, v) for i, v in both if v.readiness in wanted), "; ")
 
-    def _failure(self, verdicts: list[Verdict]) -> FlokitSyncFailedError:
+    def _failure(self, verdicts: list[Verdict], at: datetime) -> FlokitSyncFailedError:
         failed = [i for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.FAILED]
         gone = all(i.status == IntegrationStatus.DISCONNECTED for i in failed)
         waiting = self._reasons(verdicts, Readiness.WAIT)
         receipts = [self.conditions.receipts.get(i.id) for i in failed]
         syncs = [f"sync {shown(r.sync_id)}" for r in receipts if r is not None and r.sync_id]
-        last = f"Last synced: {listed(ago(i.last_synced_at, self._at or _utcnow()) for i in failed)}."
+        last = f"Last synced: {listed(ago(i.last_synced_at, at) for i in failed)}."
         kind = FlokitDisconnectedError if gone else FlokitSyncFailedError
         todo = "Connect it again in FloKit" if gone else "Mend the cause"
         return kind(

@@ -257,15 +257,12 @@ class FlokitIntegrationSensor(BaseSensorOperator):
 
         rescheduled = self.reschedule and not self.deferrable
         first = first_poke_at(context, self.retries or 0) if rescheduled else None
-        elapsed = (timezone.utcnow() - first).total_seconds() if first else 0.0
-        return Wait(
-            self._conditions(),
-            cast("Logger", self.log),
-            self.timeout,
-            elapsed=elapsed,
-            answered=first is not None,
-            announced=first is not None,
-        )
+        if first is None:
+            return Wait(self._conditions(), cast("Logger", self.log), self.timeout)
+        elapsed = (timezone.utcnow() - first).total_seconds()
+        wait = Wait(self._conditions(), cast("Logger", self.log), self.timeout, elapsed, answered=True, announced=True)
+        wait.heartbeat_at = 0.0  # each poke tells why the wait goes on
+        return wait
 
     def _interval(self, elapsed: float) -> float:
         """Return the seconds until the next poke; with ``exponential_backoff``, as long as the wait has lasted."""
@@ -293,6 +290,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 method_name="execute_complete",
                 timeout=timedelta(seconds=self.timeout + BACKSTOP),
             )
+        wait.heartbeat()
         pause = min(max(self._interval(now - wait.begun), settle), left)
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))  # type: ignore[no-untyped-call]
 
