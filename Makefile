@@ -1,9 +1,9 @@
-# Needs only make and a Python 3.11, 3.12 or 3.13; everything else is installed into .venv/.
+# Needs only make and a Python from 3.11 on; everything else is installed into .venv/.
 
 AIRFLOW ?= 3.3
-ARGS ?=
-# Two at a time, each test file as a whole: most tests wait, and a file shares what is costly to set up.
-PYTEST = pytest --numprocesses 2 --dist loadfile
+export ARGS ?=
+NOX = .venv/tools/bin/nox
+IN = $(NOX) -s "airflow($(AIRFLOW))" --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-matrix test-lowest ui-test chaos bench lint docs dist clean
@@ -13,41 +13,46 @@ help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-zA-Z0-9%._-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "AIRFLOW=2.11 chooses the Airflow of demo, test and chaos; ARGS='-k receipt --no-cov' is handed to pytest, ARGS='--only outage' to chaos."
 
-demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
-	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo
+# nox and uv, in an environment of their own.
+$(NOX): Makefile
+	@python=$$(for p in python3 python python3.13 python3.12 python3.11; do \
+	  $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done); \
+	[ "$$python" ] || { echo "No Python from 3.11 on is here (on Debian and Ubuntu, install python3-venv too)."; exit 1; }; \
+	rm -rf .venv/tools && $$python -m venv .venv/tools && .venv/tools/bin/pip install -q nox==2026.10.20 uv==0.13.9
+	@touch $@
 
-test: lint  ## Lint, type-check and test with coverage, on the newest Airflow
-	@.ci/airflow run $(AIRFLOW) $(PYTEST) --cov $(ARGS)
+demo: $(NOX)  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
+	@$(IN) python -m tests.system.demo
 
-test-matrix:  ## Test on every supported Airflow, over the Pythons of this machine
-	@.ci/airflow matrix $(PYTEST) $(ARGS)
+test: $(NOX)  ## Lint, type-check and test with coverage, on the newest Airflow
+	@$(NOX) -s "airflow($(AIRFLOW))"
 
-test-lowest:  ## Test on the lowest versions that pyproject.toml allows, without whole Airflows
-	@.ci/airflow run lowest $(PYTEST) -m 'not system' $(ARGS)
+test-matrix: $(NOX)  ## Test on every supported Airflow, over the Pythons of this machine
+	@$(NOX) -s airflow
 
-test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
-	@.ci/airflow run $* $(PYTEST) $(ARGS)
+test-lowest: $(NOX)  ## Test on the lowest versions that pyproject.toml allows, without whole Airflows
+	@$(NOX) -s lowest
 
-ui-test:  ## Fill in Airflow's connection form in a headless Chromium, on the newest Airflow and on 2.11
-	@.ci/airflow run --with ui 3.3 pytest tests/ui $(ARGS)
-	@.ci/airflow run --with ui 2.11 pytest tests/ui $(ARGS)
+test-airflow-%: $(NOX)  ## Test on one Airflow, e.g. test-airflow-2.11
+	@$(NOX) -s "airflow($*)"
 
-chaos:  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
-	@.ci/airflow run $(AIRFLOW) python -m tests.system.chaos $(ARGS)
+lint: $(NOX)  ## Check style, format and types
+	@ARGS=--lint-only $(NOX) -s "airflow($(AIRFLOW))"
 
-bench:  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
-	@.ci/airflow run 3.3 python -m benchmarks $(ARGS)
+ui-test: $(NOX)  ## Look at the package in a headless Chromium, in the newest Airflow, in 3.1 and in 2.11
+	@for airflow in 3.3 3.1 2.11; do GROUPS="dev ui" $(NOX) -s "airflow($$airflow)" -- pytest tests/ui $(ARGS) || exit 1; done
 
-lint:  ## Check style, format and types
-	@.ci/airflow run $(AIRFLOW) ruff check .
-	@.ci/airflow run $(AIRFLOW) ruff format --check .
-	@.ci/airflow run $(AIRFLOW) mypy
+chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
+	@$(IN) python -m tests.system.chaos $(ARGS)
 
-docs:  ## Write the API reference, docs/api.md, from the docstrings
-	@.ci/airflow run 3.3 python -m tests.docs.reference
+bench: $(NOX)  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
+	@$(IN) python -m benchmarks $(ARGS)
 
-dist:  ## Build sdist and wheel into dist/, check them, and try them in a clean environment
-	@.ci/airflow run 3.3 python -m tests.system.distribution
+docs: $(NOX)  ## Build the documentation as a site, with the API reference, into build/docs/
+	@$(NOX) -s docs
+
+dist: $(NOX)  ## Build sdist and wheel into dist/, check them, and try them in a clean environment
+	@$(IN) python -m tests.system.distribution
 
 clean:  ## Remove environments, caches and builds
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov build dist
