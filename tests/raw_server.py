@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_flokit.simulator.connection import Connectable
+from airflow_provider_flokit.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class RawServer(Connectable):
+class RawServer:
     """
     Answers every request with the same bytes and closes the connection.
 
@@ -28,24 +28,13 @@ class RawServer(Connectable):
         self.heads: list[bytes] = []
 
     @property
-    def scheme(self) -> str:
-        """What it speaks."""
-        return "http"
-
-    @property
-    def host(self) -> str:
-        """The address it listens on."""
-        return "127.0.0.1"
-
-    @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self._socket.getsockname()[1])
 
-    @property
-    def api_key(self) -> str:
-        """The key that its connection has."""
-        return self._api_key
+    def connection_json(self, **extra: Any) -> str:
+        """Return the Airflow connection to it as JSON."""
+        return Simulator(port=self.port, api_key=self._api_key).connection_json(**extra)
 
     def __enter__(self) -> Self:
         self._thread.start()

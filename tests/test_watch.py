@@ -556,7 +556,7 @@ def test_no_question_at_the_end_of_a_good_look(
 def test_unlisted_id_is_read_singly(watch: Callable[..., Watch], hook: FlokitHook, flokit: Simulator) -> None:
     """An id that the list does not hold is read singly before it is called missing."""
     flokit.add_integration("int_1")
-    flokit.fail(Fault.wrong_shape({"integrations": []}), path="/v1/integrations", times=None)
+    flokit.fail(Fault.answer(200, b'{"integrations": []}'), path="/v1/integrations", times=None)
     outcome = watch().ask(hook)
     assert outcome is not None
     assert outcome.ending is Ending.READY

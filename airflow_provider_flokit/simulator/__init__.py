@@ -13,23 +13,9 @@ On the command line: ``python -m airflow_provider_flokit.simulator``.
 
 from __future__ import annotations
 
-from airflow_provider_flokit.simulator.clock import ManualClock
 from airflow_provider_flokit.simulator.faults import Fault
-from airflow_provider_flokit.simulator.records import IntegrationState, RecordedRequest, Sync, SyncRun
-from airflow_provider_flokit.simulator.remote import RemoteSimulator
-from airflow_provider_flokit.simulator.server import Simulator
-from airflow_provider_flokit.simulator.switches import Switches
-from airflow_provider_flokit.simulator.workspace import Workspace
+from airflow_provider_flokit.simulator.integration import IntegrationState, Sync, SyncRun
+from airflow_provider_flokit.simulator.server import RecordedRequest, Simulator
+from airflow_provider_flokit.simulator.workspace import ManualClock
 
-__all__ = [
-    "Fault",
-    "IntegrationState",
-    "ManualClock",
-    "RecordedRequest",
-    "RemoteSimulator",
-    "Simulator",
-    "Switches",
-    "Sync",
-    "SyncRun",
-    "Workspace",
-]
+__all__ = ["Fault", "IntegrationState", "ManualClock", "RecordedRequest", "Simulator", "Sync", "SyncRun"]

@@ -7,19 +7,17 @@ import importlib
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 POLL_INTERVAL: Final = 0.05
 """Seconds between two looks at the simulator, however long a task asks for: a test does not want to wait."""
-
-_BUNDLE: Final = "dags-folder"
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class DagOutcome:
     How a run of a DAG ended.
 
     :param state: ``success`` or ``failed``.
-    :param states: The state of every task by its id, such as ``{"sync": "failed", "load": "upstream_failed"}``; the
+    :param states: the state of every task by its id, such as ``{"sync": "failed", "load": "upstream_failed"}``; the
         instances of a mapped task are ``sync[0]``, ``sync[1]`` ...
-    :param reasons: By task, what the operator or sensor of this package said when it failed or was skipped.
+    :param reasons: by task, what the operator or sensor of this package said when it failed or was skipped.
     """
 
     state: str
@@ -40,22 +38,32 @@ class DagOutcome:
 
 def run_dag(dag: Any, conf: Mapping[str, Any] | None = None) -> DagOutcome:
     """
-    Run a DAG to its end with ``dag.test()``.
+    Run a DAG to its end with ``dag.test()``; Airflow's metadata database is made where it is missing.
 
-    It needs Airflow's metadata database, which is made if it is missing. Tasks of this package look at FloKit every
-    0.05 s, whatever their poll interval is, and retries of any task come without delay; everything else is as the DAG
-    says.
-
-    :param dag: The DAG.
-    :param conf: The run's configuration, which also sets its params.
+    :param dag: the DAG.
+    :param conf: the run's configuration, which also sets its params; default none.
     """
+    from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+    from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+
     _make_database()
     _register(dag)
     reasons: dict[str, str] = {}
     with ExitStack() as changes:
         for task in dag.tasks:
-            changes.enter_context(_without_retry_delay(task))
-        changes.enter_context(_hurried(reasons))
+            mapped = getattr(task, "partial_kwargs", None)
+            at_once = timedelta(0)
+            changes.enter_context(
+                patch.object(task, "retry_delay", at_once)
+                if mapped is None
+                else patch.dict(mapped, retry_delay=at_once)
+            )
+        for kind, interval in (
+            (FlokitTriggerSyncOperator, "poll_interval"),
+            (FlokitIntegrationSensor, "poke_interval"),
+        ):
+            for method in ("execute", "resume_execution"):
+                changes.enter_context(patch.object(kind, method, _hurried(getattr(kind, method), interval, reasons)))
         # All runs in this process: Airflow 2 need not fear for SQLite, whatever executor is configured.
         changes.enter_context(patch.dict(os.environ, {"_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1"}))
         run = dag.test(run_conf=dict(conf or {}))
@@ -67,7 +75,6 @@ def _name(ti: Any) -> str:
 
 
 def _make_database() -> None:
-    """Make the metadata database where there is none, as ``airflow db migrate`` does."""
     from airflow import settings
     from sqlalchemy import inspect
 
@@ -75,8 +82,7 @@ def _make_database() -> None:
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603 - Airflow's own
         if done.returncode:
-            msg = f"Airflow's database could not be made:\n{done.stdout}\n{done.stderr}"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"Airflow's database could not be made:\n{done.stdout}\n{done.stderr}")
 
 
 def _register(dag: Any) -> None:
@@ -91,44 +97,17 @@ def _register(dag: Any) -> None:
     DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
     bag = bags.DagBag(collect_dags=False)
     bag.bag_dag(dag)
-    bags.sync_bag_to_db(bag, _BUNDLE, None)
+    bags.sync_bag_to_db(bag, "dags-folder", None)
 
 
-@contextmanager
-def _without_retry_delay(task: Any) -> Iterator[None]:
-    mapped = getattr(task, "partial_kwargs", None)
-    if mapped is not None:
-        with patch.dict(mapped, {"retry_delay": timedelta(0)}):
-            yield
-        return
-    before, task.retry_delay = task.retry_delay, timedelta(0)
-    try:
-        yield
-    finally:
-        task.retry_delay = before
-
-
-@contextmanager
-def _hurried(reasons: dict[str, str]) -> Iterator[None]:
-    """Shorten the poll intervals of this package's tasks, and note why they end."""
-    from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
-    from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-
-    kinds = ((FlokitTriggerSyncOperator, "poll_interval"), (FlokitIntegrationSensor, "poke_interval"))
-    with ExitStack() as changes:
-        for kind, interval in kinds:
-            for method in ("execute", "resume_execution"):
-                changes.enter_context(patch.object(kind, method, _told(getattr(kind, method), interval, reasons)))
-        yield
-
-
-def _told(method: Any, interval: str, reasons: dict[str, str]) -> Any:
+def _hurried(method: Any, interval: str, reasons: dict[str, str]) -> Any:
+    """Let a task's method poll quickly, and note why it ends."""
     from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
     from airflow_provider_flokit.errors import FlokitError
 
     @functools.wraps(method)  # Airflow 2 knows by its name that a task's execute is called by itself
-    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def hurried(self: Any, *args: Any, **kwargs: Any) -> Any:
         setattr(self, interval, min(getattr(self, interval), POLL_INTERVAL))
         name = _name((kwargs.get("context") or args[-1])["ti"])
         try:
@@ -139,4 +118,4 @@ def _told(method: Any, interval: str, reasons: dict[str, str]) -> Any:
         reasons.pop(name, None)
         return value
 
-    return told
+    return hurried

@@ -35,11 +35,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedFlokit(Simulator):
-    """
-    A FloKit simulator that Airflow connections lead to, and that can run a DAG against itself.
-
-    :param monkeypatch: Sets the connections.
-    """
+    """A FloKit simulator that Airflow connections lead to, and that can run a DAG against itself."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -49,9 +45,9 @@ class SimulatedFlokit(Simulator):
         """
         Let an Airflow connection lead to this simulator until the end of the test.
 
-        :param conn_id: The connection; ``flokit_default`` is connected from the beginning.
-        :param api_key: Default: the read-write key. :attr:`read_only_key` is the other valid one.
-        :param extra: The connection's extra, such as ``retry_limit=0``.
+        :param conn_id: the connection; ``flokit_default`` is connected from the beginning.
+        :param api_key: default the read-write key. :attr:`read_only_key` is the other valid one.
+        :param extra: the connection's extra, such as ``retry_limit=0``.
         """
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", self.connection_uri(api_key, **extra))
 
@@ -61,11 +57,10 @@ class SimulatedFlokit(Simulator):
 
         Tasks of this package look every 0.05 s, whatever their poll interval is, and retries come without delay.
 
-        :param dag: The DAG.
-        :param conf: The run's configuration, which also sets its params.
+        :param dag: the DAG.
+        :param conf: the run's configuration, which also sets its params; default none.
         """
-        # Airflow is needed for this alone.
-        from airflow_provider_flokit.simulator.dag_run import run_dag
+        from airflow_provider_flokit.simulator.dag_run import run_dag  # it alone needs Airflow
 
         return run_dag(dag, conf)
 

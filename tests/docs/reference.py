@@ -30,12 +30,9 @@ _CALLS = ("list_integrations", "get_integration", "find_integration", "trigger_s
 _SIMULATOR = (
     "add_integration", "set_state", "remove_integration", "plan", "run_scheduled_sync", "script", "script_after_sync",
     "fail", "outage", "clear_faults", "rotate_key", "configure", "start", "stop", "connection_uri", "connection_json",
-    "wait_for_requests", "clear_requests",
+    "finish_sync", "clear_requests",
 )  # fmt: skip
-_FAULTS = (
-    "answer", "rate_limited", "drop", "drop_after", "close_in_headers", "close_in_body", "truncated_body", "trickle",
-    "slow", "wrong_shape", "invalid_utf8", "gzip_bomb", "large_body", "redirect", "redirect_loop",
-)  # fmt: skip
+_FAULTS = ("answer", "rate_limited", "drop", "drop_after", "slow")
 _CONTENTS: Final[dict[str, dict[str, tuple[str, ...]] | None]] = {
     "operators.flokit": {"FlokitTriggerSyncOperator": ()},
     "sensors.flokit": {"FlokitIntegrationSensor": ()},
@@ -46,10 +43,10 @@ _CONTENTS: Final[dict[str, dict[str, tuple[str, ...]] | None]] = {
     "errors": {},
     "simulator.pytest_plugin": {"SimulatedFlokit": ("connect", "run")},
     "simulator.dag_run": {"DagOutcome": ()},
-    "simulator.server": {"Simulator": _SIMULATOR},
-    "simulator.records": {"Sync": (), "SyncRun": (), "IntegrationState": (), "RecordedRequest": ()},
+    "simulator.server": {"Simulator": _SIMULATOR, "RecordedRequest": ()},
+    "simulator.workspace": {"Workspace": ()},
+    "simulator.integration": {"Sync": (), "SyncRun": (), "IntegrationState": ()},
     "simulator.faults": {"Fault": _FAULTS},
-    "simulator.switches": {"Switches": ()},
 }
 
 

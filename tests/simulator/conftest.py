@@ -9,13 +9,12 @@ import pytest
 import requests
 
 from airflow_provider_flokit.simulator import ManualClock, Simulator, Sync
-from airflow_provider_flokit.simulator.pytest_plugin import flokit
 
 Call: TypeAlias = Callable[..., requests.Response]
-
-__all__ = ["ID", "Call", "call", "clock", "flokit", "post", "read", "sim"]
+Read: TypeAlias = Callable[[], dict[str, Any]]
 
 ID = "int_1"
+LIST, ONE, SYNC = "/v1/integrations", f"/v1/integrations/{ID}", f"/v1/integrations/{ID}/sync"
 
 
 @pytest.fixture
@@ -38,22 +37,21 @@ def call(sim: Simulator) -> Iterator[Call]:
     with requests.Session() as session:
         session.trust_env = False
 
-        def send(method: str, path: str = "/v1/integrations", key: str | None = "", **kwargs: Any) -> requests.Response:
+        def send(method: str, path: str = LIST, key: str | None = "", **kwargs: Any) -> requests.Response:
             headers = dict(kwargs.pop("headers", {}))
             if key is not None:
                 headers["Authorization"] = f"Bearer {key or sim.api_key}"
-            kwargs.setdefault("timeout", 5)
-            return session.request(method, sim.url + path, headers=headers, **kwargs)
+            return session.request(method, sim.url + path, headers=headers, **{"timeout": 5, **kwargs})
 
         yield send
 
 
 @pytest.fixture
-def read(call: Call) -> Callable[[], dict[str, Any]]:
+def read(call: Call) -> Read:
     """Read the integration singly."""
 
     def one() -> dict[str, Any]:
-        document: dict[str, Any] = call("GET", f"/v1/integrations/{ID}").json()["integration"]
+        document: dict[str, Any] = call("GET", ONE).json()["integration"]
         return document
 
     return one
@@ -64,7 +62,6 @@ def post(call: Call) -> Call:
     """Trigger a sync of the integration, with an Idempotency-Key if one is given."""
 
     def trigger(idempotency_key: str | None = None, **kwargs: Any) -> requests.Response:
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return call("POST", f"/v1/integrations/{ID}/sync", headers=headers, **kwargs)
+        return call("POST", SYNC, headers={"Idempotency-Key": idempotency_key} if idempotency_key else {}, **kwargs)
 
     return trigger

@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         simulator.fail(Fault.answer(418, echo), path="/v1/integrations/int_echo*", times=None)
         # All that is transient goes wrong as well, now and then.
         for number, fault in enumerate(
-            [Fault.answer(503, echo), Fault.drop(), Fault.answer(200, "html"), Fault.close_in_body()]
+            [Fault.answer(503, echo), Fault.drop(), Fault.answer(200, "html"), Fault.drop_after()]
         ):
             simulator.fail(fault, method="GET", path="/v1/integrations", after=3 * number)
         env = {

@@ -166,7 +166,7 @@ def test_an_outage_makes_no_event_and_ends_no_watcher(flokit: Simulator) -> None
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
 
     async def play() -> None:
-        for fault in (503, Fault.wrong_shape(), Fault.drop()):
+        for fault in (503, Fault.answer(200, b'{"data": []}'), Fault.drop()):
             flokit.fail(fault)
             await polled(flokit)
         flokit.outage()
@@ -204,7 +204,7 @@ def test_a_dead_key_is_tried_again_later_and_a_new_one_taken_up(
 def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simulator) -> None:
     """A list with gaps hides no sync."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    flokit.fail(Fault.wrong_shape({"integrations": []}), method="GET", path=LIST, times=None)
+    flokit.fail(Fault.answer(200, b'{"integrations": []}'), method="GET", path=LIST, times=None)
 
     async def play() -> None:
         flokit.set_state(STRIPE, last_synced_at=TIMES[1])
