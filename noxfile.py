@@ -100,3 +100,10 @@ def lowest(session: nox.Session) -> None:
     """Run the tests, without whole Airflows, or the command behind ``--``, on the lowest versions allowed."""
     install(session, "constraints/lowest.txt", "--resolution", "lowest-direct")
     session.run(*(session.posargs or (*TESTS, "-m", "not system", *shlex.split(os.environ.get("ARGS", "")))))
+
+
+@nox.session(download_python="never", python=find_python(("3.13", "3.12", "3.11")))
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site; a broken link fails."""
+    session.install("--group", "docs")
+    session.run("zensical", "build", "--strict")
