@@ -11,14 +11,13 @@ from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api.attempts import Attempts, in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
 from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitConnectionNotFoundError
+from airflow_provider_flokit.errors import FlokitConnectionNotFoundError, FlokitError
 from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_singly
 from airflow_provider_flokit.lineage import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from airflow_provider_flokit.errors import FlokitError
     from airflow_provider_flokit.gate.snapshot import Snapshot
     from airflow_provider_flokit.models import Integration
 
@@ -30,16 +29,8 @@ _TEST_PATIENCE: Final = 2.0
 """Seconds that the Test button may pause in all; a form is waiting."""
 
 
-class FlokitHook(BaseHook):
-    """
-    Talk to FloKit from a worker.
-
-    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
-
-    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
-        host, and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
-        ``verify``, ``proxies`` and ``allow_insecure_http``.
-    """
+class _ClientHook(BaseHook):
+    """What both hooks share: the connection's name, and a client that lives as long as the block or the call."""
 
     conn_name_attr = "flokit_conn_id"
     default_conn_name = "flokit_default"
@@ -51,6 +42,46 @@ class FlokitHook(BaseHook):
         self.flokit_conn_id = flokit_conn_id
         self._client: FlokitClient | None = None
         self._entered = False
+
+    def _client_for(self, conn: Any) -> FlokitClient:
+        """Return the client for an Airflow connection: the block's, or a new one if there is none or it has changed."""
+        settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
+        if self._client is not None and self._client.settings == settings:
+            return self._client
+        self._close()
+        if warning := unknown_extras_warning(settings):
+            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
+        client = FlokitClient(settings)
+        if self._entered:
+            self._client = client
+        return client
+
+    def _undefined(self) -> FlokitConnectionNotFoundError:
+        return FlokitConnectionNotFoundError(
+            f"Airflow connection {self.flokit_conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit "
+            f"API key as password, or name another one with flokit_conn_id."
+        )
+
+    def _release(self, client: FlokitClient) -> None:
+        if client is not self._client:
+            client.close()
+
+    def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+class FlokitHook(_ClientHook):
+    """
+    Talk to FloKit from a worker.
+
+    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+
+    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
+        host, and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
+        ``verify``, ``proxies`` and ``allow_insecure_http``.
+    """
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -68,7 +99,7 @@ class FlokitHook(BaseHook):
 
         The key goes to the connection's scheme, host and port only.
         """
-        return (self._client or _new_client(self._read_settings())).session
+        return (self._client or self._client_for(self._read_connection())).session
 
     def list_integrations(self) -> list[Integration]:
         """
@@ -120,38 +151,23 @@ class FlokitHook(BaseHook):
         """
         try:
             return True, self._call(connected, patience=_TEST_PATIENCE)
-        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+        except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
-        """
-        Start a sync, as :meth:`trigger_sync`; also tell the server's time.
-
-        :param integration_id: E.g. ``int_01hx4j7stripe``.
-        :param idempotency_key: Sent with every attempt.
-        """
+        """Start a sync, as :meth:`trigger_sync`; also tell the server's time."""
         started = self._call(FlokitClient.sync, integration_id, idempotency_key)
         collect(self, integration_id, changed=True)
         return started
 
     def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Answer[Integration]:
-        """
-        Read one integration and the server's time.
-
-        :param integration_id: Its id, or
-        :param integration_type: its type, which only one may have.
-        """
+        """Read one integration, by its id or by a type that only one may have, and the server's time."""
         if integration_id is not None:
             return self._call(FlokitClient.get, integration_id)
         return self._call(find, str(integration_type))
 
     def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
-        """
-        Take one look at the workspace, as a wait does again and again, by the Airflow connection as it is now.
-
-        :param ids: Ids that the snapshot has to hold, or to call missing.
-        :param retries: Attempts after the first.
-        """
+        """Take one look at the workspace, by the Airflow connection as it is now; tell which of the ids are missing."""
         return self._call(observe, ids, retries=retries, renew=True)
 
     def _call(
@@ -162,31 +178,17 @@ class FlokitHook(BaseHook):
         patience: float | None = None,
         renew: bool = False,
     ) -> T:
-        client = self._client
-        if client is None or renew:
-            settings = self._read_settings()
-            if client is None or client.settings != settings:
-                self._close()
-                client = _new_client(settings)
-        if self._entered:
-            self._client = client
+        client = self._client if self._client and not renew else self._client_for(self._read_connection())
         try:
             return call(client, *args, Attempts(client.settings.retry_limit if retries is None else retries, patience))
         finally:
-            if not self._entered:
-                client.close()
+            self._release(client)
 
-    def _read_settings(self) -> FlokitSettings:
+    def _read_connection(self) -> Any:
         try:
-            conn = self.get_connection(self.flokit_conn_id)
+            return self.get_connection(self.flokit_conn_id)
         except AirflowNotFoundException:
-            raise _undefined(self.flokit_conn_id) from None
-        return FlokitSettings.from_connection(self.flokit_conn_id, conn)
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            raise self._undefined() from None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -214,7 +216,7 @@ class FlokitHook(BaseHook):
         }
 
 
-class FlokitAsyncHook(BaseHook):
+class FlokitAsyncHook(_ClientHook):
     """
     Talk to FloKit from an event loop: the same calls as :class:`FlokitHook`, awaitable.
 
@@ -225,17 +227,6 @@ class FlokitAsyncHook(BaseHook):
 
     :param flokit_conn_id: Airflow connection of type ``flokit``, as for :class:`FlokitHook`.
     """
-
-    conn_name_attr = "flokit_conn_id"
-    default_conn_name = "flokit_default"
-    conn_type = "flokit"
-    hook_name = "FloKit"
-
-    def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
-        super().__init__()
-        self.flokit_conn_id = flokit_conn_id
-        self._client: FlokitClient | None = None
-        self._entered = False
 
     async def __aenter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -271,7 +262,7 @@ class FlokitAsyncHook(BaseHook):
         """List the integrations, see :meth:`FlokitHook.test_connection`."""
         try:
             return True, await self._call(connected, patience=_TEST_PATIENCE)
-        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+        except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
     async def observe(self, ids: Collection[str]) -> Snapshot:
@@ -279,12 +270,7 @@ class FlokitAsyncHook(BaseHook):
         return await self._call(observe, ids, retries=0, renew=True)
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
-        """
-        Read an integration that the list does not hold, once.
-
-        :param integration_id: Its id.
-        :return: None if there is none, or why it could not be read
-        """
+        """Read an integration that the list does not hold, once; None if there is none, or why it cannot be read."""
         return await self._call(read_singly, integration_id, retries=0)
 
     async def _call(
@@ -295,48 +281,20 @@ class FlokitAsyncHook(BaseHook):
         patience: float | None = None,
         renew: bool = False,
     ) -> T:
-        client = self._client
-        if client is None or renew:
-            settings = await self._read_settings()
-            client = self._client  # another call may have opened it meanwhile
-            if client is None or client.settings != settings:
-                self._close()
-                client = _new_client(settings)
-        if self._entered:
-            self._client = client
+        client = self._client if self._client and not renew else self._client_for(await self._read_connection())
         attempts = Attempts(client.settings.retry_limit if retries is None else retries, patience)
         try:
             return await in_thread(lambda: call(client, *args, attempts), attempts, self.flokit_conn_id)
         finally:
-            if not self._entered:
-                client.close()
+            self._release(client)
 
-    async def _read_settings(self) -> FlokitSettings:
+    async def _read_connection(self) -> Any:
         from airflow.providers.common.compat.connection import get_async_connection
 
         try:
-            conn = await get_async_connection(self.flokit_conn_id, hook=self)
+            return await get_async_connection(self.flokit_conn_id, hook=self)
         except AirflowNotFoundException:
-            raise _undefined(self.flokit_conn_id) from None
-        return FlokitSettings.from_connection(self.flokit_conn_id, conn)
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-
-def _new_client(settings: FlokitSettings) -> FlokitClient:
-    if warning := unknown_extras_warning(settings):
-        log.warning("Airflow connection %r: %s", settings.conn_id, warning)
-    return FlokitClient(settings)
-
-
-def _undefined(conn_id: str) -> FlokitConnectionNotFoundError:
-    return FlokitConnectionNotFoundError(
-        f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
-        f"password, or name another one with flokit_conn_id."
-    )
+            raise self._undefined() from None
 
 
 def _form() -> dict[str, Any]:
