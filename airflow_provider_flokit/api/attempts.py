@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_provider_flokit.errors import FlokitError, FlokitUnreachableError
@@ -24,11 +24,11 @@ class Attempts:
     """
     The attempts of one call, and whether anybody still waits for them.
 
-    :param retries: Attempts after the first.
+    :param retries: Attempts after the first; None for as many as the connection says.
     :param patience: Seconds that all pauses together may take; None for no limit.
     """
 
-    def __init__(self, retries: int = 0, patience: float | None = None) -> None:
+    def __init__(self, retries: int | None = None, patience: float | None = None) -> None:
         self.retries = retries
         self.patience = patience
         self.overdue_at = float("inf")
@@ -62,26 +62,16 @@ async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> 
 
     Its attempts are given up if this coroutine is cancelled, or if one of them does not come back.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = call()
-        except BaseException as raised:  # noqa: BLE001 - the caller's to judge
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller's to judge
+            answer.set_exception(error)
 
+    future = asyncio.wrap_future(answer)
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="flokit-call", daemon=True).start()
     try:
         while not future.done():

@@ -131,13 +131,14 @@ class FlokitClient:
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
         """Send a request until it is answered usably, fails for good, or no attempt is left."""
         failures, paused = 0, 0.0
+        retries = self.settings.retry_limit if attempts.retries is None else attempts.retries
         while True:
             attempts.begin(self.settings.timeout)
             outcome = self._attempt(request)
             if isinstance(outcome, Answer):
                 return outcome
             failures += 1
-            if not isinstance(outcome, FlokitAPIError) or failures > attempts.retries or attempts.given_up:
+            if not isinstance(outcome, FlokitAPIError) or failures > retries or attempts.given_up:
                 raise outcome
             if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                 raise outcome

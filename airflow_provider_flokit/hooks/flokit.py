@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -150,7 +150,7 @@ class FlokitHook(_ClientHook):
             is wrong and what to do about it)``
         """
         try:
-            return True, self._call(connected, patience=_TEST_PATIENCE)
+            return True, self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
         except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
@@ -168,19 +168,12 @@ class FlokitHook(_ClientHook):
 
     def observe(self, ids: Collection[str], *, retries: int = 0) -> Snapshot:
         """Take one look at the workspace, by the Airflow connection as it is now; tell which of the ids are missing."""
-        return self._call(observe, ids, retries=retries, renew=True)
+        return self._call(observe, ids, attempts=Attempts(retries), renew=True)
 
-    def _call(
-        self,
-        call: Callable[Concatenate[FlokitClient, ...], T],
-        *args: Any,
-        retries: int | None = None,
-        patience: float | None = None,
-        renew: bool = False,
-    ) -> T:
+    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
         client = self._client if self._client and not renew else self._client_for(self._read_connection())
         try:
-            return call(client, *args, Attempts(client.settings.retry_limit if retries is None else retries, patience))
+            return call(client, *args, attempts or Attempts())
         finally:
             self._release(client)
 
@@ -261,30 +254,25 @@ class FlokitAsyncHook(_ClientHook):
     async def test_connection(self) -> tuple[bool, str]:
         """List the integrations, see :meth:`FlokitHook.test_connection`."""
         try:
-            return True, await self._call(connected, patience=_TEST_PATIENCE)
+            return True, await self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
         except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
     async def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._call(observe, ids, retries=0, renew=True)
+        return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
         """Read an integration that the list does not hold, once; None if there is none, or why it cannot be read."""
-        return await self._call(read_singly, integration_id, retries=0)
+        return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
     async def _call(
-        self,
-        call: Callable[Concatenate[FlokitClient, ...], T],
-        *args: Any,
-        retries: int | None = None,
-        patience: float | None = None,
-        renew: bool = False,
+        self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False
     ) -> T:
         client = self._client if self._client and not renew else self._client_for(await self._read_connection())
-        attempts = Attempts(client.settings.retry_limit if retries is None else retries, patience)
+        each = attempts or Attempts()
         try:
-            return await in_thread(lambda: call(client, *args, attempts), attempts, self.flokit_conn_id)
+            return await in_thread(lambda: call(client, *args, each), each, self.flokit_conn_id)
         finally:
             self._release(client)
 

@@ -49,7 +49,7 @@ def server() -> Iterator[TransportServer]:
 
 def ask(url: str) -> None:
     """Make a call of the hook."""
-    client(url).list(Attempts())
+    client(url).list(Attempts(0))
 
 
 def ask_by_session(url: str) -> None:
@@ -107,7 +107,7 @@ def test_proxies_of_the_connection_replace_those_of_the_environment(
         monkeypatch.setenv("all_proxy", other.url)
         flokit = client("https://flokit.invalid", proxies={name: server.url})
         with pytest.raises(FlokitUnreachableError):
-            flokit.list(Attempts())
+            flokit.list(Attempts(0))
         with pytest.raises(requests.ConnectionError):
             flokit.session.get("https://flokit.invalid", timeout=30)
     assert other.heads == []
@@ -135,7 +135,7 @@ def test_verify_of_the_connection_beats_the_environment(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / environment))
     with TransportServer(tls=tls_of(certificates / "loopback.pem")) as server:
         flokit = client(server.url, verify=str(certificates / verify) if isinstance(verify, str) else verify)
-        for call in (lambda: flokit.list(Attempts()), lambda: flokit.session.get(server.url, timeout=30)):
+        for call in (lambda: flokit.list(Attempts(0)), lambda: flokit.session.get(server.url, timeout=30)):
             if works:
                 call()
             else:
@@ -169,16 +169,16 @@ def test_redirects_are_not_followed(server: TransportServer, status: str) -> Non
     with TransportServer() as other:
         server.behaviour = send(respond(status, b"moved", Location=f"{other.url}/v1"))
         with pytest.raises(FlokitRequestError, match=f"HTTP {status[:3]} leads to {other.url}/v1, and the API key is"):
-            client(server.url).sync("int_1", None, Attempts())
+            client(server.url).sync("int_1", None, Attempts(0))
     assert (len(server.heads), other.heads) == (1, [])
 
 
 def test_headers(server: TransportServer) -> None:
     """Every request says who asks and for what; only a POST carries an Idempotency-Key."""
     flokit = client(server.url)
-    flokit.list(Attempts())
+    flokit.list(Attempts(0))
     server.behaviour = send(respond(body=b'{"status": "ok", "sync_id": "sync_1"}'))
-    assert flokit.sync("int_1", "my-key", Attempts()).value == "sync_1"
+    assert flokit.sync("int_1", "my-key", Attempts(0)).value == "sync_1"
     listing, posting = server.heads
     for head in (listing, posting):
         assert BEARER in head
@@ -197,7 +197,7 @@ def test_headers(server: TransportServer) -> None:
 def test_an_id_is_one_quoted_segment(server: TransportServer, integration_id: str, segment: str) -> None:
     """An id cannot lead anywhere else."""
     server.behaviour = send(respond(body=json.dumps({"integration": {**INTEGRATION, "id": integration_id}}).encode()))
-    assert client(server.url).get(integration_id, Attempts()).value.id == integration_id
+    assert client(server.url).get(integration_id, Attempts(0)).value.id == integration_id
     assert server.heads[0].startswith(f"GET /v1/integrations/{segment} ")
 
 
@@ -234,7 +234,7 @@ def test_a_malformed_entry_is_skipped_with_one_warning(
         good = {**INTEGRATION, "last_synced_at": f"2024-03-15T13:00:0{moved}Z"}
         listed = {"integrations": [{"id": "int_odd", "type": 5, "status": "connected"}, good, "nonsense"]}
         server.behaviour = send(respond(body=json.dumps(listed).encode()))
-        answer = flokit.list(Attempts())
+        answer = flokit.list(Attempts(0))
         assert [integration.id for integration in answer.value] == ["int_1"]
         assert answer.malformed == 2
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -247,24 +247,24 @@ def test_a_malformed_entry_is_skipped_with_one_warning(
 def test_the_same_answer_is_the_same_list(server: TransportServer) -> None:
     """Thousands of waits look at one list again and again: what has not changed is not read anew."""
     flokit = client(server.url)
-    first, second = flokit.list(Attempts()), flokit.list(Attempts())
+    first, second = flokit.list(Attempts(0)), flokit.list(Attempts(0))
     assert first.value is second.value
     server.behaviour = send(respond(body=LISTED.replace(b"connected", b"syncing")))
-    assert flokit.list(Attempts()).value[0].status == "syncing"
+    assert flokit.list(Attempts(0)).value[0].status == "syncing"
 
 
 def test_the_time_of_an_answer_is_the_servers(server: TransportServer) -> None:
     """It is read from the Date header; where there is none, or nonsense, this machine's clock stands in."""
     server.behaviour = send(respond(Date="Fri, 15 Mar 2024 12:00:00 GMT"))
-    assert client(server.url).get("int_1", Attempts()).at == datetime(2024, 3, 15, 12, tzinfo=UTC)
+    assert client(server.url).get("int_1", Attempts(0)).at == datetime(2024, 3, 15, 12, tzinfo=UTC)
     for headers in ({"Date": "yesterday"}, {}):
         server.behaviour = send(respond(**headers))
         before = datetime.now(tz=UTC)
-        assert before <= client(server.url).get("int_1", Attempts()).at <= before + timedelta(minutes=1)
+        assert before <= client(server.url).get("int_1", Attempts(0)).at <= before + timedelta(minutes=1)
 
 
 def test_the_key_is_taken_out_of_what_flokit_wrote(server: TransportServer) -> None:
     """A message that repeats the key does not bring it into an integration's error_message."""
     entry = {**INTEGRATION, "status": "error", "error_message": f"Bearer {KEY} has expired"}
     server.behaviour = send(respond(body=json.dumps({"integration": entry}).encode()))
-    assert client(server.url).get("int_1", Attempts()).value.error_message == "Bearer *** has expired"
+    assert client(server.url).get("int_1", Attempts(0)).value.error_message == "Bearer *** has expired"

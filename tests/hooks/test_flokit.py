@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tests.both_hooks import BothHooks
 
 LIST = "/v1/integrations"
+NAMES = ", ".join(f"int_{number} (stripe)" for number in range(10))
 
 
 # Calls
@@ -210,12 +211,12 @@ def test_making_a_hook_asks_nobody(sim: Simulator) -> None:
         ([], "Connected: 0 integrations"),
         (["connected"], "Connected: 1 integration (1 connected): int_0 (stripe)"),
         (
-            ["error", "connected", "paused"],
-            "Connected: 3 integrations (1 connected, 1 error, 1 paused): int_0 (stripe), int_1 (stripe), int_2 (stripe)",
+            ["error", "paused", "connected", "connected"],
+            f"Connected: 4 integrations (2 connected, 1 error, 1 paused): {NAMES[:62]}",
         ),
         (
             ["connected"] * 12,
-            f"Connected: 12 integrations (12 connected): {', '.join(f'int_{i} (stripe)' for i in range(10))} and 2 more",
+            f"Connected: 12 integrations (12 connected): {NAMES} and 2 more",
         ),
     ],
 )
