@@ -261,10 +261,3 @@ def test_the_time_of_an_answer_is_the_servers(server: TransportServer) -> None:
         server.behaviour = send(respond(**headers))
         before = datetime.now(tz=UTC)
         assert before <= client(server.url).get("int_1", Attempts(0)).at <= before + timedelta(minutes=1)
-
-
-def test_the_key_is_taken_out_of_what_flokit_wrote(server: TransportServer) -> None:
-    """A message that repeats the key does not bring it into an integration's error_message."""
-    entry = {**INTEGRATION, "status": "error", "error_message": f"Bearer {KEY} has expired"}
-    server.behaviour = send(respond(body=json.dumps({"integration": entry}).encode()))
-    assert client(server.url).get("int_1", Attempts(0)).value.error_message == "Bearer *** has expired"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_flokit.api import retry
-from airflow_provider_flokit.errors import FlokitPermissionError, FlokitRateLimitError, FlokitServerError
+from airflow_provider_flokit.errors import FlokitRateLimitError, FlokitServerError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.simulator import Fault, Sync
 
@@ -150,17 +150,6 @@ def test_the_test_button_pauses_two_seconds_at_most(
     assert f"HTTP 429: Too many requests. Try again {says}" in message
     assert sum(pauses) <= 2
     assert len(sim.requests) == len(pauses) + 1 >= attempts
-
-
-def test_what_a_repeat_would_not_change_is_not_repeated_after_a_retry(
-    hook: BothHooks, sim: Simulator, connect: Callable[..., None], pauses: list[float]
-) -> None:
-    """A final answer ends the call, also if a failure that is retried came first."""
-    connect(sim.url)
-    sim.fail(503)
-    sim.fail(403, times=None)
-    hook.failure(FlokitPermissionError, "trigger_sync", "int_1")
-    assert (len(sim.requests), len(pauses)) == (2, 1)
 
 
 # A crowd

@@ -260,36 +260,50 @@ def test_the_test_button_names_a_wrong_field(hook: BothHooks, sim: Simulator, co
 # From an event loop
 
 
-def test_a_cancelled_call_sends_no_further_attempt(
-    connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def cancelled_once(has_come: Callable[[], object]) -> None:
+    """Make a call and cancel it as soon as something has come."""
+    call = asyncio.create_task(FlokitAsyncHook().list_integrations())
+    await asyncio.to_thread(has_come)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+def test_a_call_that_is_cancelled_during_a_request_sends_no_other(
+    connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither if it is cancelled while a request is under way, nor while it pauses; and it says nothing more."""
-    ended = threading.Event()
+    """The attempt under way ends by itself, and what becomes of it is not logged."""
+    cancelled = threading.Event()
 
-    async def cancelled_when(server: TransportServer, count: int) -> None:
-        call = asyncio.create_task(FlokitAsyncHook().list_integrations())
-        await asyncio.to_thread(server.wait_for_heads, count)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+    def drop(_: Any) -> None:
+        assert cancelled.wait(60)
 
-    def drop_after_cancel(exchange: Any) -> None:
-        assert ended.wait(60)
-        exchange.send(b"")
-
-    with TransportServer(drop_after_cancel) as server:
+    with TransportServer(drop) as server:
         connect(server.url)
-        asyncio.run(cancelled_when(server, 1))
+        asyncio.run(cancelled_once(lambda: server.wait_for_heads(1)))
         caplog.clear()
-        ended.set()
+        cancelled.set()
         wait_until_no_call_is_left()
-        assert len(server.heads) == 1
-        assert caplog.text == ""
-        paused = Attempts.pause
-        monkeypatch.setattr(Attempts, "pause", lambda self, _: paused(self, 300))
-        asyncio.run(cancelled_when(server, 2))
-        wait_until_no_call_is_left()
-    assert len(server.heads) == 2
+    assert len(server.heads) == 1
+    assert caplog.text == ""
+
+
+def test_a_call_that_is_cancelled_in_a_pause_sends_no_other(
+    sim: Simulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause ends at once, and with it the call."""
+    pausing, pause = threading.Event(), Attempts.pause
+
+    def pause_long(self: Attempts, _: float) -> None:
+        pausing.set()
+        pause(self, 300)
+
+    monkeypatch.setattr(Attempts, "pause", pause_long)
+    connect(sim.url)
+    sim.fail(503)
+    asyncio.run(cancelled_once(lambda: pausing.wait(60)))
+    wait_until_no_call_is_left()
+    assert [request.status for request in sim.requests] == [503]
 
 
 def wait_until_no_call_is_left() -> None:
