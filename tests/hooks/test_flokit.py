@@ -376,7 +376,7 @@ asyncio.run(main())
     "behave", [hang, trickle(LISTED * 99, respond(body=b"", length=99_999))], ids=["hang", "trickle"]
 )
 def test_sigterm_ends_a_process_during_a_request(behave: Any, connect: Callable[..., None]) -> None:
-    """A triggerer that is told to end cancels its triggers; a request under way does not hold the process up."""
+    """A triggerer that is told to end cancels its triggers; requests under way, of 300 s, do not hold it up."""
     with TransportServer(behave) as server:
         connect(server.url, timeout=300)
         process = subprocess.Popen(
@@ -389,6 +389,6 @@ def test_sigterm_ends_a_process_during_a_request(behave: Any, connect: Callable[
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         printed, _ = process.communicate(timeout=60)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20  # 0.2 s where nothing else keeps the processors busy
     assert process.returncode == 0
     assert "cancelled" in printed
