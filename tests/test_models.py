@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +16,6 @@ from airflow_provider_flokit.models import (
     MalformedDataError,
     SyncReceipt,
     SyncStats,
-    as_utc,
     parse_time,
 )
 
@@ -90,21 +86,6 @@ def test_documented_integrations_are_written_back_as_they_came(sample: dict[str,
     assert Integration.from_json(sample).to_json() == sample
 
 
-def test_receipt_is_written_back_as_it_came() -> None:
-    """A receipt is written as it was read."""
-    assert SyncReceipt.from_json(RECEIPT).to_json() == RECEIPT
-
-
-def test_models_are_frozen_and_comparable() -> None:
-    """Models are values: equal by their fields, hashable, and not to be changed."""
-    receipt = SyncReceipt.from_json(RECEIPT)
-    assert receipt == SyncReceipt.from_json(RECEIPT)
-    assert len({receipt, SyncReceipt.from_json(RECEIPT)}) == 1
-    for model, field in [(receipt, "sync_id"), (receipt.baseline, "status"), (SyncStats(1, 2), "events_total")]:
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(model, field, None)
-
-
 # What the reference leaves open
 
 
@@ -123,19 +104,10 @@ def test_unknown_status_and_type_are_kept() -> None:
     assert integration.to_json()["status"] == "paused"
 
 
-@pytest.mark.parametrize("status", ["Connected", "CONNECTED", " connected", "connected "])
+@pytest.mark.parametrize("status", ["Connected", "CONNECTED", " connected"])
 def test_status_is_taken_literally(status: str) -> None:
     """A text that merely resembles a documented status is an unknown one, so that it is never taken for success."""
-    assert Integration.from_json({**LISTED[0], "status": status}).status == status
     assert Integration.from_json({**LISTED[0], "status": status}).status != IntegrationStatus.CONNECTED
-
-
-@pytest.mark.parametrize("status", ["connected", "error", "syncing", "disconnected"])
-def test_documented_statuses_are_members(status: str) -> None:
-    """Each documented status is a member of the enumeration, and equal to its text."""
-    found = Integration.from_json({**LISTED[0], "status": status}).status
-    assert isinstance(found, IntegrationStatus)
-    assert found == status
 
 
 @pytest.mark.parametrize("field", ["last_synced_at", "error_message", "sync_stats"])
@@ -145,81 +117,78 @@ def test_optional_fields(field: str, value: object) -> None:
     assert getattr(Integration.from_json(changed(SINGLE, field, value)), field) is None
 
 
-@pytest.mark.parametrize("value", [None, ABSENT], ids=["null", "absent"])
-def test_statistics_of_an_integration_without_events(value: object) -> None:
-    """There is no earliest event before the first one."""
-    stats = SyncStats.from_json(changed(SINGLE["sync_stats"], "earliest_event_at", value))
-    assert stats.earliest_event_at is None
-    assert stats.to_json()["earliest_event_at"] is None
-
-
-@pytest.mark.parametrize("field", ["sync_id", "idempotency_key"])
-@pytest.mark.parametrize("value", [None, ABSENT], ids=["null", "absent"])
-def test_optional_receipt_fields(field: str, value: object) -> None:
-    """A receipt of a sync that was attached to, or not needed, has no sync_id and maybe no key."""
-    assert getattr(SyncReceipt.from_json(changed(RECEIPT, field, value)), field) is None
-
-
-def test_receipt_of_a_skipped_sync() -> None:
-    """A receipt says when no sync was needed; by default one was."""
+def test_receipts() -> None:
+    """A receipt is written as it was read; of a sync that was attached to, or not needed, it has no sync_id."""
+    assert SyncReceipt.from_json(RECEIPT).to_json() == RECEIPT
+    for value in (None, ABSENT):
+        assert SyncReceipt.from_json(changed(RECEIPT, "sync_id", value)).sync_id is None
+        assert SyncReceipt.from_json(changed(RECEIPT, "idempotency_key", value)).idempotency_key is None
     assert SyncReceipt.from_json({**RECEIPT, "skipped": True}).skipped is True
     assert SyncReceipt.from_json(changed(RECEIPT, "skipped", ABSENT)).skipped is False
 
 
+# Statistics are a side datum
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [
+        {},
+        [],
+        "many",
+        changed(SINGLE["sync_stats"], "events_total", ABSENT),
+        changed(SINGLE["sync_stats"], "events_total", None),
+        changed(SINGLE["sync_stats"], "events_total", "1204739"),
+        changed(SINGLE["sync_stats"], "events_last_24h", 4821.0),
+        changed(SINGLE["sync_stats"], "earliest_event_at", "yesterday"),
+    ],
+)
+def test_malformed_statistics_are_none_with_a_warning(stats: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """No sync and no wait fails over them; the warning names the field, not its value."""
+    assert Integration.from_json({**SINGLE, "sync_stats": stats}) == Integration.from_json(LISTED[0])
+    (record,) = caplog.records
+    assert (record.levelname, "sync_stats cannot be used" in record.getMessage()) == ("WARNING", True)
+    assert "1204739" not in record.getMessage()
+
+
+def test_there_is_no_earliest_event_before_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    """Statistics without that time are usable."""
+    for value in (None, ABSENT):
+        stats = changed(SINGLE["sync_stats"], "earliest_event_at", value)
+        assert Integration.from_json({**SINGLE, "sync_stats": stats}).sync_stats == SyncStats(4821, 1204739)
+    assert caplog.records == []
+
+
 # Malformed data
 
-NO_TEXT = [ABSENT, None, "", 1, True, [], {}]
-NO_OPTIONAL_TEXT = [1, False, [], {}]
-NO_TIME = ["", "yesterday", "2024-03-15T25:00:00Z", "1710507600", 1710507600, True, [], {}]
-NO_INTEGER = [ABSENT, None, "1", 1.0, True, [], {}]
-NO_OBJECT = [None, "connected", 1, True, [], [["id", "int_1"]]]
-
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("data", "named"),
     [
-        *(("id", value) for value in NO_TEXT),
-        *(("type", value) for value in NO_TEXT),
-        *(("status", value) for value in NO_TEXT),
-        *(("last_synced_at", value) for value in NO_TIME),
-        *(("error_message", value) for value in NO_OPTIONAL_TEXT),
-        *(("sync_stats", value) for value in NO_OBJECT if value is not None),
+        *((changed(LISTED[0], field, value), f"{field!r} is")
+          for field in ("id", "type", "status") for value in (ABSENT, None, "", 5, [])),
+        *((changed(LISTED[0], "last_synced_at", value), "'last_synced_at' is") for value in ("", "now", 5, [])),
+        (changed(LISTED[0], "error_message", 5), "'error_message' is of the wrong type"),
+        *((data, "the integration is not a JSON object") for data in (None, [], "connected", 5)),
     ],
-)
-def test_malformed_integration(field: str, value: object) -> None:
-    """A required field that is missing, and any field of another type, is refused by name."""
-    with pytest.raises(MalformedDataError, match=field):
-        Integration.from_json(changed(LISTED[0], field, value))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("events_last_24h", value) for value in NO_INTEGER),
-        *(("events_total", value) for value in NO_INTEGER),
-        *(("earliest_event_at", value) for value in NO_TIME),
-    ],
-)
-def test_malformed_statistics(field: str, value: object) -> None:
-    """The counts of the statistics are integers and its time is a time; else it is refused by name."""
-    stats = changed(SINGLE["sync_stats"], field, value)
-    with pytest.raises(MalformedDataError, match=field):
-        SyncStats.from_json(stats)
-    with pytest.raises(MalformedDataError, match=field):
-        Integration.from_json({**SINGLE, "sync_stats": stats})
+)  # fmt: skip
+def test_malformed_integration(data: object, named: str) -> None:
+    """A field that is missing or of another type is refused by its name."""
+    with pytest.raises(MalformedDataError, match=f"^{named}"):
+        Integration.from_json(data)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        *(("integration_id", value, "integration_id") for value in NO_TEXT),
-        *(("triggered_at", value, "triggered_at") for value in [ABSENT, None, *NO_TIME]),
-        *(("skipped", value, "skipped") for value in [None, "false", 0, [], {}]),
-        *(("sync_id", value, "sync_id") for value in NO_OPTIONAL_TEXT),
-        *(("idempotency_key", value, "idempotency_key") for value in NO_OPTIONAL_TEXT),
-        *(("baseline", value, "integration") for value in [ABSENT, *NO_OBJECT]),
-        ("baseline", changed(LISTED[0], "status", None), "status"),
-        ("baseline", LISTED[1], "baseline"),
+        ("integration_id", None, "'integration_id' is missing"),
+        ("triggered_at", ABSENT, "'triggered_at' is missing"),
+        ("triggered_at", "now", "'triggered_at' is not an ISO 8601 time"),
+        ("skipped", "false", "'skipped' is of the wrong type"),
+        ("sync_id", 5, "'sync_id' is of the wrong type"),
+        ("baseline", ABSENT, "the integration is not a JSON object"),
+        ("baseline", changed(LISTED[0], "status", None), "'status' is missing"),
+        ("baseline", LISTED[1], "'baseline' is that of another integration"),
     ],
 )
 def test_malformed_receipt(field: str, value: object, named: str) -> None:
@@ -228,19 +197,11 @@ def test_malformed_receipt(field: str, value: object, named: str) -> None:
         SyncReceipt.from_json(changed(RECEIPT, field, value))
 
 
-@pytest.mark.parametrize("model", [Integration, SyncReceipt, SyncStats])
-@pytest.mark.parametrize("data", NO_OBJECT)
-def test_no_object(model: type[Integration | SyncReceipt | SyncStats], data: object) -> None:
-    """What is not even a JSON object is refused."""
-    with pytest.raises(MalformedDataError, match="is not a JSON object"):
-        model.from_json(data)
-
-
-def test_malformed_data_is_a_value_error_that_shows_little() -> None:
-    """The error is a ValueError, and quotes at most the first 64 characters of a wrong time."""
-    with pytest.raises(ValueError, match=r"'last_synced_at': '9{64}' is not an ISO 8601 time") as caught:
-        Integration.from_json({**LISTED[0], "last_synced_at": "9" * 1000})
-    assert len(str(caught.value)) < 120
+def test_a_wrong_value_is_not_shown() -> None:
+    """Anything may stand in it; the field's name is enough to find it."""
+    with pytest.raises(ValueError, match="'last_synced_at' is not an ISO 8601 time") as caught:
+        Integration.from_json({**LISTED[0], "last_synced_at": "fk_rw_s3cr3t"})
+    assert "s3cr3t" not in str(caught.value)
 
 
 # Times
@@ -253,91 +214,43 @@ NOON = datetime(2024, 3, 15, 12, tzinfo=UTC)
     [
         ("2024-03-15T12:00:00Z", NOON),
         ("2024-03-15T12:00:00+00:00", NOON),
-        ("2024-03-15T12:00:00-00:00", NOON),
         ("2024-03-15T12:00:00", NOON),
         ("2024-03-15 12:00:00", NOON),
-        ("2024-03-15T12:00Z", NOON),
-        ("20240315T120000Z", NOON),
         ("2024-03-15T14:00:00+02:00", NOON),
         ("2024-03-15T06:30:00-05:30", NOON),
-        ("2024-03-16T02:00:00+14:00", NOON),
         ("2024-03-15T12:00:00.5Z", NOON + timedelta(milliseconds=500)),
-        ("2024-03-15T12:00:00.123Z", NOON + timedelta(milliseconds=123)),
         ("2024-03-15T12:00:00.123456+00:00", NOON + timedelta(microseconds=123456)),
         ("2024-03-15T12:00:00.123456789Z", NOON + timedelta(microseconds=123456)),
-        ("2024-03-15T12:00:00,250Z", NOON + timedelta(milliseconds=250)),
         ("2024-03-15T12:00:00.750", NOON + timedelta(milliseconds=750)),
-        ("2024-03-15", datetime(2024, 3, 15, tzinfo=UTC)),
-        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
-        ("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC)),
-        ("0001-01-01T14:00:00+14:00", datetime(1, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_times(text: str, expected: datetime) -> None:
-    """Z, offsets and fractions are read; a naive time is UTC; the result is in UTC."""
-    assert parse_time(text) == expected
-    assert parse_time(text).tzinfo is UTC
+    """Z, offsets and fractions are read; a naive time is UTC; the result is in UTC and written with Z."""
+    found = Integration.from_json({**LISTED[0], "last_synced_at": text})
+    assert found.last_synced_at == expected
+    assert found.last_synced_at.tzinfo is UTC
+    assert found.to_json()["last_synced_at"] == expected.isoformat().replace("+00:00", "Z")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "0001-01-01T00:00:00+14:00",
-        "9999-12-31T23:59:59-14:00",
-        "2024-02-30T00:00:00Z",
-        "2024-03-15T12:00:00+25:00",
-        "2024-03-15T12:00:00 UTC",
-        "Fri, 15 Mar 2024 12:00:00 GMT",
-        " 2024-03-15T12:00:00Z",
-        "10000-01-01T00:00:00Z",
-        "",
-        "now",
-        "\x00",
-        "\ud800",
-    ],
-)
+@pytest.mark.parametrize("text", ["", "now", "2024-02-30T00:00:00Z", "Fri, 15 Mar 2024 12:00:00 GMT", "1710504000"])
 def test_no_times(text: str) -> None:
-    """What is no ISO 8601 time, or lies outside the years 1 to 9999 in UTC, is refused."""
-    with pytest.raises(MalformedDataError, match="is not an ISO 8601 time"):
+    """What is no ISO 8601 time is refused."""
+    with pytest.raises(MalformedDataError, match="not an ISO 8601 time"):
         parse_time(text)
 
 
-def test_as_utc() -> None:
-    """A naive datetime is UTC already, an aware one is converted."""
-    assert as_utc(datetime(2024, 3, 15, 12)) == NOON  # noqa: DTZ001 - a naive one is the point
-    converted = as_utc(datetime(2024, 3, 15, 14, tzinfo=timezone(timedelta(hours=2))))
-    assert (converted, converted.tzinfo) == (NOON, UTC)
-
-
-@pytest.mark.parametrize(
-    ("time", "written"),
-    [
-        (NOON, "2024-03-15T12:00:00Z"),
-        (NOON.replace(microsecond=500000), "2024-03-15T12:00:00.500000Z"),
-        (NOON.astimezone(timezone(timedelta(hours=-5))), "2024-03-15T12:00:00Z"),
-        (NOON.replace(tzinfo=None), "2024-03-15T12:00:00Z"),
-        (None, None),
-    ],
-)
-def test_times_are_written_in_utc(time: datetime | None, written: str | None) -> None:
-    """Times are written in UTC with Z, whatever zone they came in."""
-    assert Integration("int_1", "stripe", "connected", time).to_json()["last_synced_at"] == written
-
-
-# Properties
+# Round trips
 
 TEXT = st.text(min_size=1)
 TIMES = st.datetimes(timezones=st.just(UTC))
-STATS = st.builds(SyncStats, st.integers(), st.integers(), st.none() | TIMES)
 INTEGRATIONS = st.builds(
     Integration,
     id=TEXT,
     type=TEXT,
-    status=st.sampled_from(IntegrationStatus)
-    | TEXT.filter(lambda text: text not in frozenset(map(str, IntegrationStatus))),
+    status=st.sampled_from(IntegrationStatus) | TEXT.filter(lambda text: text not in list(IntegrationStatus)),
     last_synced_at=st.none() | TIMES,
     error_message=st.none() | st.text(),
-    sync_stats=st.none() | STATS,
+    sync_stats=st.none() | st.builds(SyncStats, st.integers(), st.integers(), st.none() | TIMES),
 )
 RECEIPTS = st.builds(
     lambda baseline, **fields: SyncReceipt(baseline.id, baseline, **fields),
@@ -347,58 +260,11 @@ RECEIPTS = st.builds(
     idempotency_key=st.none() | st.text(),
     skipped=st.booleans(),
 )
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
-)
-TIME_LIKE = st.from_regex(
-    re.compile(
-        r"\A[0-9]{4}-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-][0-2][0-9]:00)?\Z"
-    )
-)
-
-
-@given(INTEGRATIONS)
-def test_integration_round_trip(integration: Integration) -> None:
-    """Any integration comes back equal from its JSON text, with its status as a member where it is documented."""
-    back = Integration.from_json(json.loads(json.dumps(integration.to_json())))
-    assert back == integration
-    assert type(back.status) is type(integration.status)
 
 
 @given(RECEIPTS)
-def test_receipt_round_trip(receipt: SyncReceipt) -> None:
-    """Any receipt comes back equal from its JSON text."""
-    assert SyncReceipt.from_json(json.loads(json.dumps(receipt.to_json()))) == receipt
-
-
-@given(st.text() | TIME_LIKE)
-def test_any_text_is_a_time_or_refused(text: str) -> None:
-    """Reading a time gives one in UTC or a MalformedDataError, nothing else."""
-    with contextlib.suppress(MalformedDataError):
-        assert parse_time(text).tzinfo is UTC
-
-
-@given(
-    JSON
-    | st.fixed_dictionaries(
-        {},
-        optional={
-            **dict.fromkeys(["id", "type", "status", "integration_id", "sync_id"], st.just("x") | JSON),
-            **dict.fromkeys(["last_synced_at", "triggered_at", "earliest_event_at"], TIME_LIKE | JSON),
-            **dict.fromkeys(["events_last_24h", "events_total"], st.integers() | JSON),
-            **dict.fromkeys(["error_message", "idempotency_key", "skipped"], JSON),
-            "sync_stats": st.just(SINGLE["sync_stats"]) | JSON,
-            "baseline": st.just({"id": "x", "type": "x", "status": "x"}) | JSON,
-        },
-    )
-)
-def test_any_json_is_a_model_or_refused(data: object) -> None:
-    """Whatever JSON comes, from_json returns a model or raises MalformedDataError."""
-    for model in (Integration, SyncReceipt, SyncStats):
-        try:
-            read = model.from_json(data)
-        except MalformedDataError:
-            continue
-        assert model.from_json(read.to_json()) == read
+def test_receipts_come_back_equal(receipt: SyncReceipt) -> None:
+    """A receipt, its baseline and their statistics are the same after a way through JSON, as XComs go it."""
+    back = SyncReceipt.from_json(json.loads(json.dumps(receipt.to_json())))
+    assert back == receipt
+    assert type(back.baseline.status) is type(receipt.baseline.status)

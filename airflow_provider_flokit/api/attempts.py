@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_provider_flokit.errors import FlokitError, FlokitUnreachableError
@@ -22,36 +22,32 @@ _OVERDUE: Final = 5.0
 
 class Attempts:
     """
-    The attempts of one call: how many, how long they may pause, and whether anybody still waits for them.
+    The attempts of one call, and whether anybody still waits for them.
 
-    :param retries: Attempts after the first.
+    :param retries: Attempts after the first; None for as many as the connection says.
     :param patience: Seconds that all pauses together may take; None for no limit.
     """
 
-    def __init__(self, retries: int = 0, patience: float | None = None) -> None:
+    def __init__(self, retries: int | None = None, patience: float | None = None) -> None:
         self.retries = retries
         self.patience = patience
         self.overdue_at = float("inf")
         """By the monotonic clock: when an attempt that has not come back by itself is as good as lost."""
         self._given_up = threading.Event()
 
-    def begin(self, timeout: float) -> None:
-        """
-        Note that an attempt begins.
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for the call any more."""
+        return self._given_up.is_set()
 
-        :param timeout: Seconds after which it should end by itself.
-        :raises FlokitError: if nobody waits for it any more
-        """
-        if self._given_up.is_set():
+    def begin(self, timeout: float) -> None:
+        """Note that an attempt begins, which should end by itself within its timeout; raise if nobody waits for it."""
+        if self.given_up:
             raise FlokitError("This call was given up.")
         self.overdue_at = time.monotonic() + timeout + _OVERDUE
 
     def pause(self, seconds: float) -> None:
-        """
-        Wait before the next attempt; not longer than somebody waits for it.
-
-        :param seconds: How long.
-        """
+        """Wait before the next attempt, not longer than somebody waits for it."""
         self.overdue_at = float("inf")
         self._given_up.wait(seconds)
 
@@ -64,31 +60,18 @@ async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> 
     """
     Make a call in a daemon thread of its own; a shared executor would hold up other calls and the end of the process.
 
-    :param call: The call; it begins its attempts on ``attempts``.
-    :param attempts: Given up if this coroutine is cancelled, or if one of them does not come back.
-    :param conn_id: The connection, for the message.
-    :raises FlokitUnreachableError: if an attempt does not come back
+    Its attempts are given up if this coroutine is cancelled, or if one of them does not come back.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = call()
-        except BaseException as raised:  # noqa: BLE001 - the caller's to judge
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller's to judge
+            answer.set_exception(error)
 
+    future = asyncio.wrap_future(answer)
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="flokit-call", daemon=True).start()
     try:
         while not future.done():

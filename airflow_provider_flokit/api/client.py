@@ -61,13 +61,7 @@ _CHECK_URL: Final = "Check the connection's API URL (host)"
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """
-    What FloKit answered.
-
-    :param value: What was asked for.
-    :param at: Time of the answer by the server's ``Date`` header; this machine's clock where there is none.
-    :param malformed: Entries of the list that were skipped, as they are not the documented JSON.
-    """
+    """What FloKit answered, at which time by its own clock, and how many entries of its list were malformed."""
 
     value: T
     at: datetime
@@ -81,22 +75,18 @@ class _Request(Generic[T]):
     doing: str
     method: str
     path: str
-    read: Callable[[bytes], tuple[T, int]]
+    read: Callable[[bytes], T]
     on_forbidden: str
     on_not_found: str = "Check the integration's id and that the key belongs to its workspace"
     idempotency_key: str | None = None
 
 
 class FlokitClient:
-    """
-    The calls of FloKit's API over one connection. Threads may share it.
-
-    :param settings: The connection's.
-    """
+    """The calls of FloKit's API over one connection. Threads may share it."""
 
     def __init__(self, settings: FlokitSettings) -> None:
         self.settings = settings
-        self.session = requests.Session()
+        self.session = _Session()
         self.session.auth = _KeyAuth(settings)
         self.session.headers.update(
             {"Accept": "application/json", "User-Agent": f"airflow-provider-flokit/{__version__}"}
@@ -111,43 +101,26 @@ class FlokitClient:
         self.session.close()
 
     def list(self, attempts: Attempts) -> Answer[Sequence[Integration]]:
-        """
-        List all integrations; entries that are malformed are skipped with a warning.
-
-        :param attempts: How hard to try.
-        :return: while FloKit says the very same, the very same list
-        """
+        """List all integrations but the malformed ones; while FloKit says the very same, it is the very same list."""
         doing, forbidden = "listing the integrations", "The API key may not list integrations"
-        return self._call(_Request(doing, "GET", LIST_PATH, self._read_list, forbidden, _CHECK_URL), attempts)
+        answer = self._call(_Request(doing, "GET", LIST_PATH, self._read_list, forbidden, _CHECK_URL), attempts)
+        found, malformed = answer.value
+        return Answer(found, answer.at, malformed)
 
     def get(self, integration_id: str, attempts: Attempts) -> Answer[Integration]:
-        """
-        Read one integration, with its ``sync_stats``.
+        """Read one integration, with its ``sync_stats``."""
 
-        :param integration_id: Its id.
-        :param attempts: How hard to try.
-        """
-
-        def read(body: bytes) -> tuple[Integration, int]:
+        def read(body: bytes) -> Integration:
             integration = self._integration(_object(body).get("integration"))
             if integration.id != integration_id:
                 raise MalformedDataError("'integration' is another one than was asked for")
-            return integration, 0
+            return integration
 
-        forbidden = "The API key may not read this integration"
-        return self._call(
-            _Request(f"reading {integration_id}", "GET", _path(integration_id), read, forbidden), attempts
-        )
+        doing, forbidden = f"reading {integration_id}", "The API key may not read this integration"
+        return self._call(_Request(doing, "GET", _path(integration_id), read, forbidden), attempts)
 
     def sync(self, integration_id: str, idempotency_key: str | None, attempts: Attempts) -> Answer[str]:
-        """
-        Start a sync and return its sync_id; all attempts carry one ``Idempotency-Key``.
-
-        :param integration_id: Its id.
-        :param idempotency_key: The key, None to make one up.
-        :param attempts: How hard to try.
-        :raises FlokitSyncAlreadyRunningError: if a sync is running already (409)
-        """
+        """Start a sync and return its sync_id; all attempts carry one ``Idempotency-Key``, made up if there is none."""
         key: Any = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
             raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
@@ -158,13 +131,14 @@ class FlokitClient:
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
         """Send a request until it is answered usably, fails for good, or no attempt is left."""
         failures, paused = 0, 0.0
+        retries = self.settings.retry_limit if attempts.retries is None else attempts.retries
         while True:
             attempts.begin(self.settings.timeout)
             outcome = self._attempt(request)
             if isinstance(outcome, Answer):
                 return outcome
             failures += 1
-            if not isinstance(outcome, FlokitAPIError) or failures > attempts.retries:
+            if not isinstance(outcome, FlokitAPIError) or failures > retries or attempts.given_up:
                 raise outcome
             if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                 raise outcome
@@ -189,8 +163,6 @@ class FlokitClient:
                 f"{self.settings.base_url}{request.path}",
                 headers={"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None,
                 timeout=timeout,
-                verify=self.settings.verify,
-                proxies=_proxies(self.settings),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -210,19 +182,17 @@ class FlokitClient:
 
     def _read(self, request: _Request[T], response: requests.Response, body: bytes) -> Answer[T] | FlokitError:
         """Return what an answer brings, or the error it means."""
-        if not 200 <= response.status_code < 300:  # noqa: PLR2004 - the successes
+        if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
             return self._refusal(request, response, body)
         try:
-            value, malformed = request.read(body)
+            return Answer(request.read(body), _server_time(response))
         except MalformedDataError as error:
             return self._malformed(request, response, str(error))
         except ValueError:
             return self._malformed(request, response, "it is not JSON")
-        return Answer(value, _server_time(response), malformed)
 
     def _refusal(self, request: _Request[Any], response: requests.Response, body: bytes) -> FlokitError:
-        status, conn = response.status_code, f"connection {self.settings.conn_id!r}"
-        said = f"HTTP {status}{self._said(body)}"
+        status, said = response.status_code, f"HTTP {response.status_code}{self._said(body)}"
         if status in retry.RETRIED_STATUSES:
             asked = retry.parse_retry_after(response.headers.get("Retry-After"), _server_time(response))
             todo = "Try again later" if asked is None else f"Try again in {asked:.0f} s, as FloKit asks"
@@ -231,19 +201,18 @@ class FlokitClient:
         if status == requests.codes.conflict and request.method == "POST":
             message = self._message(request, said, "A sync is running already; wait for it")
             return FlokitSyncAlreadyRunningError(message, at=_server_time(response))
+        if response.is_redirect:
+            where = shown(urljoin(response.url, response.headers["Location"]))
+            said = f"HTTP {status} leads to {where}, and the API key is not sent there"
+            todo = "If that is FloKit's API, set it as the connection's API URL (host)"
+            return FlokitRequestError(self._message(request, said, todo))
+        new_key = "Put a valid API key into the connection (a key dies at once when it is rotated)"
         kinds: Mapping[int, tuple[type[FlokitError], str]] = {
-            401: (
-                FlokitAuthenticationError,
-                f"Put a valid API key into {conn} (a key dies at once when it is rotated)",
-            ),
-            403: (FlokitPermissionError, f"{request.on_forbidden} ({conn})"),
+            401: (FlokitAuthenticationError, new_key),
+            403: (FlokitPermissionError, request.on_forbidden),
             404: (FlokitNotFoundError, request.on_not_found),
         }
         error, todo = kinds.get(status, (FlokitRequestError, f"A repeat would not change this. {_CHECK_URL}"))
-        if 300 <= status < 400:  # noqa: PLR2004 - redirects
-            where = shown(urljoin(response.url, response.headers.get("Location", "")))
-            said = f"HTTP {status} leads to {where}, and the API key is not sent there"
-            todo = "If that is FloKit's API, set it as the connection's API URL (host)"
         return error(self._message(request, said, todo))
 
     def _malformed(self, request: _Request[Any], response: requests.Response, problem: str) -> FlokitResponseError:
@@ -265,7 +234,9 @@ class FlokitClient:
         except ValueError:
             return ""
         message = fields.get("message") or fields.get("error")
-        return f": {shown(message).rstrip('.')}" if isinstance(message, str) and message.strip() else ""
+        if not isinstance(message, str) or not message.strip():
+            return ""
+        return f": {shown(self.settings.redact(message)).rstrip('.')}"
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
         if self._last_list is not None and body == self._last_list[0]:
@@ -293,6 +264,14 @@ class FlokitClient:
         return replace(integration, error_message=self.settings.redact(integration.error_message))
 
 
+class _Session(requests.Session):
+    """A session whose own proxies and verify win over the environment's; those of requests yield to them."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        proxies = {**self.proxies, **(proxies or {})}
+        return super().merge_environment_settings(url, proxies, stream, self.verify if verify is None else verify, cert)
+
+
 class _KeyAuth(requests.auth.AuthBase):
     """Gives the key to the connection's scheme, host and port only; unlike a header, netrc does not replace it."""
 
@@ -311,7 +290,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _proxies(settings: FlokitSettings) -> dict[str, Any]:
-    """Return the proxies of a request, which requests completes from the environment where a key is missing."""
+    """Return the session's proxies; requests completes them from the environment where a key is missing."""
     if settings.proxies:
         return {"http": None, "https": None, "all": None, **settings.proxies}
     host = urlsplit(settings.base_url).hostname or ""
@@ -349,11 +328,11 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _read_sync_id(body: bytes) -> tuple[str, int]:
+def _read_sync_id(body: bytes) -> str:
     fields = _object(body)
     sync_id = fields.get("sync_id")
     if fields.get("status") != "ok":
         raise MalformedDataError("'status' is not 'ok'")
     if not isinstance(sync_id, str) or not sync_id:
         raise MalformedDataError("'sync_id' is missing or not a text")
-    return sync_id, 0
+    return sync_id

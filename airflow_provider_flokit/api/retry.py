@@ -36,7 +36,6 @@ def delay(failures: int, jitter: float, retry_after: float | None = None) -> flo
 
     :param failures: Failures in a row so far, at least 1.
     :param jitter: A random number from 0 to 1.
-    :param retry_after: Seconds the server asked for, None if it did not.
     """
     if retry_after:
         return retry_after * (1.0 + jitter)
@@ -44,13 +43,7 @@ def delay(failures: int, jitter: float, retry_after: float | None = None) -> flo
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """
-    Read a ``Retry-After`` header, seconds or an HTTP date (RFC 9110, 10.2.3).
-
-    :param value: The header, None if there is none.
-    :param now: The server's time, which a date is measured against.
-    :return: seconds from now, never negative; None if the header is absent or means nothing
-    """
+    """Return the seconds that a ``Retry-After`` header asks for, as such or as a date; None if it means nothing."""
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)

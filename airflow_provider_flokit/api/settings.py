@@ -20,16 +20,7 @@ DEFAULT_HOST: Final = "https://api.flokit.ai"
 EXTRAS: Final = ("timeout", "retry_limit", "verify", "proxies", "allow_insecure_http")
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
-_FLAGS: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+_FLAGS: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +51,9 @@ class FlokitSettings:
     @classmethod
     def from_connection(cls, conn_id: str, conn: Any) -> FlokitSettings:
         """
-        Check the fields of an Airflow connection.
+        Check the fields of an Airflow connection; a :class:`FlokitConfigError` names the connection and the field.
 
-        :param conn_id: Its id.
-        :param conn: Airflow's ``Connection``: the API key in ``password``, optionally ``host``, ``schema``, ``port``
-            and ``extra``, whose values may be JSON values or their text; empty ones count as absent.
-        :raises FlokitConfigError: naming the connection and the field
+        The values of ``extra`` may be JSON values or their text; empty ones count as absent.
         """
         reader = _Reader(conn_id, conn.extra)
         insecure = reader.flag("allow_insecure_http")
@@ -81,20 +69,12 @@ class FlokitSettings:
         )
 
     def redact(self, text: str) -> str:
-        """
-        Return the text with the API key, also percent-encoded, replaced by ``***``.
-
-        :param text: What FloKit wrote.
-        """
+        """Return a text that FloKit wrote with the API key, also percent-encoded, replaced by ``***``."""
         return text.replace(self.api_key, "***").replace(quote(self.api_key, safe=""), "***")
 
 
 def is_loopback(host: str) -> bool:
-    """
-    Tell whether a host is this machine.
-
-    :param host: Name or address, without port and brackets.
-    """
+    """Tell whether a host, without port and brackets, is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -120,15 +100,11 @@ class _Reader:
 
     def api_key(self, password: str | None) -> str:
         if not password:
-            raise self.wrong(
-                "API Key (password)", "is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
-            )
+            problem = "is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
+            raise self.wrong("API Key (password)", problem)
         if not re.fullmatch(r"[!-~]+", password):
-            raise self.wrong(
-                "API Key (password)",
-                "holds spaces, line breaks or characters that an HTTP header cannot carry. Copy the key anew; a secret "
-                "that was read from a file often has a line break last",
-            )
+            problem = "holds characters that an HTTP header cannot carry, such as a line break at its end. Copy it anew"
+            raise self.wrong("API Key (password)", problem)
         return password
 
     def base_url(self, host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
@@ -143,9 +119,7 @@ class _Reader:
             parts, own_port = urlsplit(""), None
         name = parts.netloc.removesuffix(f":{own_port}")
         if not _HOST.fullmatch(name) or parts.path or parts.query or parts.fragment:
-            raise self.wrong(
-                "API URL (host)", "is not host, host:port or http(s)://host[:port], with nothing before or after it"
-            )
+            raise self.wrong("API URL (host)", "is not host, host:port or http(s)://host[:port] alone")
         schema = (schema or "").lower()
         for field_name, own, separate in (("schema", parts.scheme, schema), ("port", own_port, port)):
             if own and separate and str(own) != str(separate):
@@ -154,13 +128,10 @@ class _Reader:
         if scheme not in ("http", "https"):
             raise self.wrong("API URL (host)" if parts.scheme else "schema", "is neither http nor https")
         if scheme == "http" and not is_loopback(str(parts.hostname)) and not insecure:
-            raise self.wrong(
-                "API URL (host)",
-                "is plain http: the API key would cross the network unencrypted. Use https, or set the extra "
-                "allow_insecure_http to true if you accept that",
-            )
+            problem = "is plain http: the API key would cross the network unencrypted. Use https, or accept that with "
+            raise self.wrong("API URL (host)", f"{problem}the extra allow_insecure_http set to true")
         number = own_port or port
-        if number and not 0 < number < 65536:  # noqa: PLR2004 - the TCP ports
+        if number and number not in range(1, 65536):
             raise self.wrong("port", "is not between 1 and 65535")
         return f"{scheme}://{name.lower()}" + (f":{number}" if number else "")
 
@@ -201,11 +172,7 @@ class _Reader:
 
 
 def unknown_extras_warning(settings: FlokitSettings) -> str:
-    """
-    Say that extras are not known, "" if all are.
-
-    :param settings: The connection's.
-    """
+    """Say that extras are not known, "" if all are."""
     if not settings.unknown_extras:
         return ""
     names = shown(", ".join(settings.unknown_extras))

@@ -72,9 +72,7 @@ def connected(client: FlokitClient, attempts: Attempts) -> str:
     return f"{text}. {warning}" if warning else text
 
 
-def not_connected(error: Exception, conn_id: str) -> str:
+def not_connected(error: FlokitError, conn_id: str) -> str:
     """Return what the Test button says if not; the id is one that Airflow made up for the form."""
-    if not isinstance(error, FlokitError):
-        return f"{type(error).__name__}: {shown(error)}"
     named = f"connection {conn_id!r}"
     return str(error).replace(f" ({named})", "").replace(f"Airflow {named}", named).replace(named, "this connection")

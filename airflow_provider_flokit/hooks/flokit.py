@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -33,16 +33,8 @@ _TEST_PATIENCE: Final = 2.0
 """Seconds that the Test button may pause in all; a form is waiting."""
 
 
-class FlokitHook(BaseHook):
-    """
-    Talk to FloKit from a worker.
-
-    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
-
-    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
-        host, and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
-        ``verify``, ``proxies`` and ``allow_insecure_http``.
-    """
+class _ClientHook(BaseHook):
+    """What both hooks share: the connection's name, and a client that lives as long as the block or the call."""
 
     conn_name_attr = "flokit_conn_id"
     default_conn_name = "flokit_default"
@@ -54,6 +46,54 @@ class FlokitHook(BaseHook):
         self.flokit_conn_id = flokit_conn_id
         self._client: FlokitClient | None = None
         self._entered = False
+
+    def _client_for(self, conn: Any) -> FlokitClient:
+        """Return the client for an Airflow connection: the block's, or a new one if there is none or it has changed."""
+        settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
+        if self._client is not None and self._client.settings == settings:
+            return self._client
+        self._close()
+        if warning := unknown_extras_warning(settings):
+            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
+        client = FlokitClient(settings)
+        if self._entered:
+            self._client = client
+        return client
+
+    def _not_found(self, error: Exception) -> FlokitConnectionNotFoundError:
+        if not isinstance(error, AirflowNotFoundException):
+            return FlokitConnectionNotFoundError(
+                f"Airflow connection {self.flokit_conn_id!r} cannot be looked up ({type(error).__name__}). Look at "
+                f"Airflow's secrets backend."
+            )
+        return FlokitConnectionNotFoundError(
+            f"Airflow connection {self.flokit_conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit "
+            f"API key as password, or name another one with flokit_conn_id."
+        )
+
+    def _release(self, client: FlokitClient) -> None:
+        if client is not self._client:
+            client.close()
+
+    def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+class FlokitHook(_ClientHook):
+    """
+    Talk to FloKit from a worker.
+
+    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+
+    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
+        host, and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
+        ``verify``, ``proxies`` and ``allow_insecure_http``.
+    """
+
+    def __init__(self, flokit_conn_id: str = _ClientHook.default_conn_name) -> None:
+        super().__init__(flokit_conn_id)
         self._not_before = 0.0  # by the monotonic clock: when FloKit wants to be asked again
 
     def __enter__(self) -> Self:
@@ -72,7 +112,7 @@ class FlokitHook(BaseHook):
 
         The key goes to the connection's scheme, host and port only.
         """
-        return (self._client or _new_client(self._read_settings())).session
+        return (self._client or self._client_for(self._read_connection())).session
 
     def list_integrations(self) -> list[Integration]:
         """
@@ -123,61 +163,36 @@ class FlokitHook(BaseHook):
             is wrong and what to do about it)``
         """
         try:
-            return True, self._call(connected, patience=_TEST_PATIENCE)
-        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+            return True, self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
+        except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
-        """
-        Start a sync, as :meth:`trigger_sync`; also tell the server's time.
-
-        :param integration_id: E.g. ``int_01hx4j7stripe``.
-        :param idempotency_key: Sent with every attempt.
-        """
+        """Start a sync, as :meth:`trigger_sync`; also tell the server's time."""
         started = self._call(FlokitClient.sync, integration_id, idempotency_key)
         collect(self, integration_id, changed=True)
         return started
 
     def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Answer[Integration]:
-        """
-        Read one integration and the server's time.
-
-        :param integration_id: Its id, or
-        :param integration_type: its type, which only one may have.
-        """
+        """Read one integration, by its id or by a type that only one may have, and the server's time."""
         if integration_id is not None:
             return self._call(read_one, integration_id)
         return self._call(find, str(integration_type))
 
-    def observe(self, ids: Collection[str], *, retries: int | None = 0) -> Snapshot:
-        """
-        Take one look at the workspace, as a wait does again and again, by the Airflow connection as it is now.
-
-        :param ids: Ids that the snapshot has to hold, or to call missing.
-        :param retries: Attempts after the first; None for as many as the connection says.
-        """
-        return self._call(observe, ids, retries=retries, renew=True)
-
     def statistics(self, integration_id: str) -> Integration | None:
-        """
-        Read an integration once for its statistics; without them nothing fails.
-
-        :param integration_id: Its id.
-        """
+        """Read an integration once for its statistics; without them nothing fails."""
         try:
-            return self._call(FlokitClient.get, integration_id, retries=0).value
+            return self._call(FlokitClient.get, integration_id, attempts=Attempts(retries=0)).value
         except FlokitError as error:
             self.log.warning("The statistics of %s are not known: %s", integration_id, error)
             return None
 
-    def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
-        """
-        Take one look for a wait.
+    def observe(self, ids: Collection[str], *, retries: int | None = 0) -> Snapshot:
+        """Take one look at the workspace, by the Airflow connection as it is now; tell which of the ids are missing."""
+        return self._call(observe, ids, attempts=Attempts(retries), renew=True)
 
-        :param wait: The wait.
-        :param last: Whether its deadline has come.
-        :return: the outcome if the wait is over, else None
-        """
+    def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
+        """Take one look for a wait, the last one at its deadline; return the outcome if the wait is over."""
         if time.monotonic() < self._not_before:
             return None
         try:
@@ -205,39 +220,18 @@ class FlokitHook(BaseHook):
             pause = max(interval(now - wait.begun), self._not_before - now)
             time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
 
-    def _call(
-        self,
-        call: Callable[Concatenate[FlokitClient, ...], T],
-        *args: Any,
-        retries: int | None = None,
-        patience: float | None = None,
-        renew: bool = False,
-    ) -> T:
-        client = self._client
-        if client is None or renew:
-            settings = self._read_settings()
-            if client is None or client.settings != settings:
-                self._close()
-                client = _new_client(settings)
-        if self._entered:
-            self._client = client
+    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
+        client = self._client if self._client and not renew else self._client_for(self._read_connection())
         try:
-            return call(client, *args, Attempts(client.settings.retry_limit if retries is None else retries, patience))
+            return call(client, *args, attempts or Attempts())
         finally:
-            if not self._entered:
-                client.close()
+            self._release(client)
 
-    def _read_settings(self) -> FlokitSettings:
+    def _read_connection(self) -> Any:
         try:
-            conn = self.get_connection(self.flokit_conn_id)
+            return self.get_connection(self.flokit_conn_id)
         except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
-            raise _not_found(self.flokit_conn_id, error) from None
-        return FlokitSettings.from_connection(self.flokit_conn_id, conn)
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            raise self._not_found(error) from None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -265,7 +259,7 @@ class FlokitHook(BaseHook):
         }
 
 
-class FlokitAsyncHook(BaseHook):
+class FlokitAsyncHook(_ClientHook):
     """
     Talk to FloKit from an event loop: the same calls as :class:`FlokitHook`, awaitable.
 
@@ -276,17 +270,6 @@ class FlokitAsyncHook(BaseHook):
 
     :param flokit_conn_id: Airflow connection of type ``flokit``, as for :class:`FlokitHook`.
     """
-
-    conn_name_attr = "flokit_conn_id"
-    default_conn_name = "flokit_default"
-    conn_type = "flokit"
-    hook_name = "FloKit"
-
-    def __init__(self, flokit_conn_id: str = default_conn_name) -> None:
-        super().__init__()
-        self.flokit_conn_id = flokit_conn_id
-        self._client: FlokitClient | None = None
-        self._entered = False
 
     async def __aenter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -321,78 +304,35 @@ class FlokitAsyncHook(BaseHook):
     async def test_connection(self) -> tuple[bool, str]:
         """List the integrations, see :meth:`FlokitHook.test_connection`."""
         try:
-            return True, await self._call(connected, patience=_TEST_PATIENCE)
-        except Exception as error:  # noqa: BLE001 - the form shows the message, whatever went wrong
+            return True, await self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
+        except FlokitError as error:
             return False, not_connected(error, self.flokit_conn_id)
 
     async def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._call(observe, ids, retries=0, renew=True)
+        return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
-        """
-        Read an integration that the list does not hold, once.
-
-        :param integration_id: Its id.
-        :return: None if there is none, or why it could not be read
-        """
-        return await self._call(read_singly, integration_id, retries=0)
+        """Read an integration that the list does not hold, once; None if there is none, or why it cannot be read."""
+        return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
     async def _call(
-        self,
-        call: Callable[Concatenate[FlokitClient, ...], T],
-        *args: Any,
-        retries: int | None = None,
-        patience: float | None = None,
-        renew: bool = False,
+        self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False
     ) -> T:
-        client = self._client
-        if client is None or renew:
-            settings = await self._read_settings()
-            client = self._client  # another call may have opened it meanwhile
-            if client is None or client.settings != settings:
-                self._close()
-                client = _new_client(settings)
-        if self._entered:
-            self._client = client
-        attempts = Attempts(client.settings.retry_limit if retries is None else retries, patience)
+        client = self._client if self._client and not renew else self._client_for(await self._read_connection())
+        each = attempts or Attempts()
         try:
-            return await in_thread(lambda: call(client, *args, attempts), attempts, self.flokit_conn_id)
+            return await in_thread(lambda: call(client, *args, each), each, self.flokit_conn_id)
         finally:
-            if not self._entered:
-                client.close()
+            self._release(client)
 
-    async def _read_settings(self) -> FlokitSettings:
+    async def _read_connection(self) -> Any:
         from airflow.providers.common.compat.connection import get_async_connection
 
         try:
-            conn = await get_async_connection(self.flokit_conn_id, hook=self)
+            return await get_async_connection(self.flokit_conn_id, hook=self)
         except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
-            raise _not_found(self.flokit_conn_id, error) from None
-        return FlokitSettings.from_connection(self.flokit_conn_id, conn)
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-
-def _new_client(settings: FlokitSettings) -> FlokitClient:
-    if warning := unknown_extras_warning(settings):
-        log.warning("Airflow connection %r: %s", settings.conn_id, warning)
-    return FlokitClient(settings)
-
-
-def _not_found(conn_id: str, error: Exception) -> FlokitConnectionNotFoundError:
-    if not isinstance(error, AirflowNotFoundException):
-        return FlokitConnectionNotFoundError(
-            f"Airflow connection {conn_id!r} cannot be looked up ({type(error).__name__}). Look at Airflow's secrets "
-            f"backend."
-        )
-    return FlokitConnectionNotFoundError(
-        f"Airflow connection {conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit API key as "
-        f"password, or name another one with flokit_conn_id."
-    )
+            raise self._not_found(error) from None
 
 
 def _form() -> dict[str, Any]:
