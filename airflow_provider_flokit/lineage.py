@@ -104,7 +104,7 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
     """
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
-    collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
+    collector = get_hook_lineage_collector()
     add = collector.add_output_asset if changed else collector.add_input_asset
     asset = {"integration_id": integration_id, "flokit_conn_id": hook.flokit_conn_id}
     add(context=hook, scheme=SCHEME, asset_kwargs=asset)

@@ -68,7 +68,7 @@ async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> 
     def run() -> None:
         try:
             answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - the caller's to judge
+        except BaseException as error:  # the caller's to judge
             answer.set_exception(error)
 
     future = asyncio.wrap_future(answer)

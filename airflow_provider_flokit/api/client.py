@@ -142,7 +142,7 @@ class FlokitClient:
                 raise outcome
             if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                 raise outcome
-            pause = retry.delay(failures, random.random(), outcome.retry_after)  # noqa: S311 - jitter
+            pause = retry.delay(failures, random.random(), outcome.retry_after)
             paused += pause
             if attempts.patience is not None and paused > attempts.patience:
                 raise outcome

@@ -82,7 +82,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     return SplitResult(SCHEME, _quoted(conn_id), f"/{_quoted(checked_id(integration_id))}", "", "")
 
 
-def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:  # noqa: ARG001 - Airflow's
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
     """
     Translate an asset into OpenLineage's terms.
 

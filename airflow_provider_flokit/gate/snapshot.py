@@ -67,7 +67,7 @@ class Snapshot:
         if integration_id in self.unread:
             raise self.unread[integration_id]
         if integration_id not in self.integrations:
-            raise unknown("id", integration_id, self.integrations, conn_id)
+            raise self._unknown("id", integration_id, self.integrations, conn_id)
         return self.integrations[integration_id]
 
     def of_type(self, integration_type: str, conn_id: str) -> Integration:
@@ -90,24 +90,16 @@ class Snapshot:
             )
         if self.malformed:
             raise FlokitResponseError(
-                f"FloKit's list has no integration of the type {shown(integration_type)!r}, but {self.malformed} in it "
+                f"No integration in FloKit's list has the type {shown(integration_type)!r}, but {self.malformed} in it "
                 f"cannot be read (connection {conn_id!r})."
             )
-        raise unknown("type", integration_type, {i.type for i in self.integrations.values()}, conn_id)
+        raise self._unknown("type", integration_type, {i.type for i in self.integrations.values()}, conn_id)
 
-
-def unknown(kind: str, name: str, known: Collection[str], conn_id: str) -> FlokitNotFoundError:
-    """
-    Say that there is no such integration, and what comes closest.
-
-    :param kind: ``id`` or ``type``.
-    :param name: What does not exist.
-    :param known: The ids or types that do.
-    :param conn_id: The connection.
-    """
-    close = suggestion(name, known)
-    there = f"The workspace has: {listed(sorted(known))}." if known else "The workspace has no integrations."
-    return FlokitNotFoundError(
-        f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the {kind}, "
-        f"and that the key belongs to the right workspace (connection {conn_id!r}). {there}"
-    )
+    def _unknown(self, kind: str, name: str, known: Collection[str], conn_id: str) -> FlokitNotFoundError:
+        close = suggestion(name, known)
+        there = listed(f"{i.id} ({i.type})" for i in sorted(self.integrations.values(), key=lambda i: i.id))
+        return FlokitNotFoundError(
+            f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the {kind}, "
+            f"and that the key belongs to the right workspace (connection {conn_id!r}). The workspace has: "
+            f"{there or 'no integrations'}."
+        )

@@ -199,7 +199,7 @@ class FlokitHook(_ClientHook):
             snapshot = self.observe(wait.conditions.ids)
         except FlokitError as error:
             if isinstance(error, FlokitAPIError) and error.retry_after:
-                self._not_before = time.monotonic() + delay(1, random.random(), error.retry_after)  # noqa: S311 - jitter
+                self._not_before = time.monotonic() + delay(1, random.random(), error.retry_after)
             return wait.trouble(error)
         return wait.look(snapshot, last=last)
 
@@ -230,7 +230,7 @@ class FlokitHook(_ClientHook):
     def _read_connection(self) -> Any:
         try:
             return self.get_connection(self.flokit_conn_id)
-        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+        except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
 
     @classmethod
@@ -331,7 +331,7 @@ class FlokitAsyncHook(_ClientHook):
 
         try:
             return await get_async_connection(self.flokit_conn_id, hook=self)
-        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+        except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
 
 

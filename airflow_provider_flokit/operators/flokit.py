@@ -183,7 +183,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
                 return self._last_look(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Tell OpenLineage of the sync, see :func:`airflow_provider_flokit.lineage.openlineage_facets`.
 
@@ -196,7 +196,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
             self._report = replace(self._report, later=FlokitHook(self.flokit_conn_id).statistics(self._report.now.id))
         return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ARG002 - as called
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Tell OpenLineage of the failure.
 

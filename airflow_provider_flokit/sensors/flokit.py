@@ -292,7 +292,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             )
         wait.heartbeat()
         pause = min(max(self._interval(now - wait.begun), settle), left)
-        raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))  # type: ignore[no-untyped-call]
+        raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:
         from airflow_provider_flokit.gate.wait import Ending

@@ -94,7 +94,7 @@ def _register(dag: Any) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     bags = importlib.import_module("airflow.dag_processing.dagbag" if AIRFLOW_V_3_2_PLUS else "airflow.models.dagbag")
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    DagBundlesManager().sync_bundles_to_db()
     bag = bags.DagBag(collect_dags=False)
     bag.bag_dag(dag)
     bags.sync_bag_to_db(bag, "dags-folder", None)

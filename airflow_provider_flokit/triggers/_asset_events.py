@@ -169,7 +169,7 @@ class Watcher:
         try:
             async with asyncio.timeout(_STORE_PATIENCE):
                 await self._store.aset(self._key, memory.to_json())
-        except Exception as error:  # noqa: BLE001 - Airflow would end all watchers of the connection
+        except Exception as error:  # Airflow would end all watchers of the connection
             self._tell(f"what it has seen cannot be saved ({type(error).__name__}: {shown(error)})")
             return False
         self._saved = memory
@@ -194,7 +194,7 @@ class Watcher:
                 shown(error),
             )
             self._store = None
-        except Exception as error:  # noqa: BLE001 - Airflow would restart the watcher every two seconds
+        except Exception as error:  # Airflow would restart the watcher every two seconds
             self._tell(f"what it has seen before cannot be read ({type(error).__name__}: {shown(error)})")
             return False
         self._begun = True

@@ -267,7 +267,7 @@ class Poller:
         now = time.monotonic()
         self._failures += 1
         asked = error.retry_after if isinstance(error, FlokitAPIError) else None
-        pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)  # noqa: S311 - jitter
+        pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)
         self._backed_off_until = now + pause
         self._asked_to_pause_until = now + pause if asked else float("-inf")
         if isinstance(error, FlokitAPIError):
@@ -339,7 +339,7 @@ class Poller:
         """Do something for a wait, whose log is that of its own task; its failure is no other's."""
         try:
             outcome = place.context.run(act)
-        except Exception as error:  # noqa: BLE001 - the trigger's to report
+        except Exception as error:  # the trigger's to report
             place.future.set_exception(error)
         else:
             if outcome is not None:

@@ -125,7 +125,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         if deferred_by_a_worker and self.task_instance is not None:
             await asyncio.sleep(max(self.SETTLE - (time.monotonic() - started), 0.0))
         event = {**outcome.to_event(), "receipt": self.receipt, "try_number": self.try_number}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent(event)
 
     def _wait(self) -> Wait:
         task_id = getattr(self.task_instance, "task_id", None)
@@ -226,7 +226,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         with poller.reading([self.integration_id]):
             async for result in poller.results(self.poll_interval):
                 for payload in await watcher.look(result):
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(payload)
 
     def shared_stream_key(self) -> tuple[str, ...]:
         """Return what the poll depends on: watchers with the same key share a stream (Airflow 3.3 and later)."""
@@ -252,6 +252,6 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         with Poller.of(self.flokit_conn_id).reading([self.integration_id]):
             async for delivery in shared_stream:
                 for payload in await watcher.look(delivery.result):
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(payload)
                 if (memory := watcher.unsaved) is not None:
                     delivery.saves.append((watcher, memory))
