@@ -194,7 +194,7 @@ class Wait:
         :param last: Whether the deadline has come, so that this is the last look.
         :return: the outcome if the wait is over, else None
         """
-        self.recovered()
+        self._good_at = time.monotonic()
         before = self._now
         try:
             self._now = self._find(snapshot)
@@ -203,6 +203,7 @@ class Wait:
         except FlokitError as error:
             self._note(error)
             return self.timed_out() if last else None
+        self._recovered()
         self.answered, self._at = True, snapshot.at
         verdicts = self._judge(last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
@@ -232,13 +233,6 @@ class Wait:
             return self._failed(error)
         self._note(error)
         return None
-
-    def recovered(self) -> None:
-        """Note that FloKit answers."""
-        self._good_at = time.monotonic()
-        if self._trouble is not None:
-            self._trouble = None
-            self._log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
 
     def heartbeat(self) -> None:
         """Log why the wait goes on, if that is due."""
@@ -270,6 +264,11 @@ class Wait:
         if str(error) != str(self._trouble):
             self._log.warning("FloKit cannot be asked, the wait goes on: %s", error)
         self._trouble = error
+
+    def _recovered(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
 
     def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
         conn_id = self.conditions.conn_id
