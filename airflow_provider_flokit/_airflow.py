@@ -147,6 +147,18 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
+def seconds_left(task: Any, wait: Wait, context: Context) -> float:
+    """
+    Return the seconds until a deferrable wait is over, by its own timeout or by the task's ``execution_timeout``.
+
+    :param task: The operator or sensor.
+    :param wait: Its wait.
+    :param context: Its context.
+    """
+    left, limit = wait.deadline - time.monotonic(), execution_left(context, task.execution_timeout)
+    return left if limit is None else min(left, limit)
+
+
 def trigger_timing(task: Any, wait: Wait, context: Context) -> dict[str, Any]:
     """
     Return the arguments that tell a trigger when the wait of a task ends.

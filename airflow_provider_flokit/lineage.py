@@ -141,8 +141,8 @@ def openlineage_facets(
 
     outputs: list[Any] = []
     known = report.to_extra() if report else {}
-    with suppress(FlokitArgumentError):  # an id that the task has failed on
-        dataset = convert_asset_to_openlineage(flokit_asset(str(integration_id), flokit_conn_id=conn_id), None)
+    with suppress(FlokitArgumentError):  # none yet, or one that the task has failed on
+        dataset = convert_asset_to_openlineage(flokit_asset(integration_id or "", flokit_conn_id=conn_id), None)
         brought = known.get("events_brought")
         facets: dict[str, Any] = {}
         if brought is not None:

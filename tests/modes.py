@@ -81,7 +81,7 @@ class TaskInstance:
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
         return self.xcoms.get(key)
 
-    def get_first_reschedule_date(self, context: Any) -> datetime | None:  # noqa: ARG002 - Airflow's signature
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
         """Tell when the task was first rescheduled."""
         return self.first_reschedule
 
@@ -123,7 +123,7 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) ->
             value = _rescheduled(make, ti, context, monkeypatch)
         else:
             value = _resumed(make, ti, context, mode)
-    except (Exception, AirflowTaskTimeout) as error:  # noqa: BLE001 - however it ended is the result
+    except (Exception, AirflowTaskTimeout) as error:
         state = "skipped" if isinstance(error, AirflowSkipException) else "failed"
         return End(state, type(error).__name__, str(error), ti.xcoms, traces=[error, *_traces(ti)])
     if value is not None:

@@ -173,7 +173,7 @@ class Wait:
         :param last: Whether the deadline has come, so that this is the last look.
         :return: the outcome if the wait is over, else None
         """
-        self.recovered()
+        self._good_at = time.monotonic()
         before = self._now
         try:
             self._now = self._find(snapshot)
@@ -182,6 +182,7 @@ class Wait:
         except FlokitError as error:
             self._note(error)
             return self.timed_out() if last else None
+        self._recovered()
         self.answered, self._looked_at = True, (snapshot.at, time.monotonic())
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
@@ -216,13 +217,6 @@ class Wait:
         self._note(error)
         return None
 
-    def recovered(self) -> None:
-        """Note that FloKit answers."""
-        self._good_at = time.monotonic()
-        if self._trouble is not None:
-            self._trouble = None
-            self.log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
-
     def heartbeat(self) -> None:
         """Log why the wait goes on, if that is due."""
         now = time.monotonic()
@@ -253,6 +247,11 @@ class Wait:
         if str(error) != str(self._trouble):
             self.log.warning("FloKit cannot be asked, the wait goes on: %s", error)
         self._trouble = error
+
+    def _recovered(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self.log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
 
     def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
         conn_id = self.conditions.conn_id

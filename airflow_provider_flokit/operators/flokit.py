@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -128,6 +127,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
+        from airflow_provider_flokit._airflow import seconds_left
         from airflow_provider_flokit.gate.wait import Ending, Outcome
         from airflow_provider_flokit.hooks.flokit import FlokitHook
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
@@ -144,7 +144,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
                 return self._conclude(context, Outcome(Ending.READY, (receipt.baseline,)), receipt)
             wait = self._wait(receipt)
             wait.announce((receipt.baseline,), receipt.triggered_at)
-            if self.deferrable and wait.deadline - time.monotonic() >= FlokitIntegrationTrigger.SETTLE:
+            if self.deferrable and seconds_left(self, wait, context) >= FlokitIntegrationTrigger.SETTLE:
                 self._defer(receipt, wait, context)
             return self._conclude(context, hook.wait_for(wait, lambda _: self.poll_interval), receipt)
 

@@ -273,11 +273,11 @@ class FlokitIntegrationSensor(BaseSensorOperator):
 
     def _leave(self, wait: Wait, context: Context) -> None:
         """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
-        from airflow_provider_flokit._airflow import BACKSTOP, trigger_timing
+        from airflow_provider_flokit._airflow import BACKSTOP, seconds_left, trigger_timing
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
         now, settle = time.monotonic(), FlokitIntegrationTrigger.SETTLE
-        left = wait.deadline - now
+        left = seconds_left(self, wait, context) if self.deferrable else wait.deadline - now
         if left < settle:
             return
         if self.deferrable:

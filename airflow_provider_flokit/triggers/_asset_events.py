@@ -117,7 +117,7 @@ class Watcher:
         self._memory: Memory | None = None
         self._saved: Memory | None = None
         self._begun = store is None
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
 
     async def look(self, result: Snapshot | FlokitError) -> list[dict[str, Any]]:
         """
@@ -129,11 +129,11 @@ class Watcher:
         try:
             now = self._found(result)
         except FlokitError as error:
-            self._tell(str(error))
+            self._tell("looking", str(error))
             return []
         if not self._begun and not await self._begin():
             return []
-        self._tell("")
+        self._tell("looking", "")
         before = self._memory
         self._memory, events = compare(before, now, self.on)
         if before is None:
@@ -170,8 +170,9 @@ class Watcher:
             async with asyncio.timeout(_STORE_PATIENCE):
                 await self._store.aset(self._key, memory.to_json())
         except Exception as error:  # Airflow would end all watchers of the connection
-            self._tell(f"what it has seen cannot be saved ({type(error).__name__}: {shown(error)})")
+            self._tell("saving", f"what it has seen cannot be saved ({type(error).__name__}: {shown(error)})")
             return False
+        self._tell("saving", "")
         self._saved = memory
         return True
 
@@ -195,19 +196,21 @@ class Watcher:
             )
             self._store = None
         except Exception as error:  # Airflow would restart the watcher every two seconds
-            self._tell(f"what it has seen before cannot be read ({type(error).__name__}: {shown(error)})")
+            self._tell("looking", f"what it has seen before cannot be read ({type(error).__name__}: {shown(error)})")
             return False
         self._begun = True
         return True
 
-    def _tell(self, trouble: str) -> None:
-        """Tell of what hinders the watcher, once for each cause, and when it is over."""
+    def _tell(self, doing: str, trouble: str) -> None:
+        """Tell of what hinders the watcher at something, once for each cause, and when it is over."""
         who = f"The watcher of {self.integration_id} (connection {self.conn_id!r})"
-        if trouble and trouble != self._trouble:
+        before = self._troubles.pop(doing, "")
+        if trouble:
+            self._troubles[doing] = trouble
+        if trouble and trouble != before:
             log.error("%s is stuck, and goes on trying: %s", who, trouble)
-        elif self._trouble and not trouble:
+        elif before and not trouble:
             log.info("%s works again.", who)
-        self._trouble = trouble
 
 
 @dataclass(slots=True)

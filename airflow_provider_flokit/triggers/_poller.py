@@ -178,6 +178,7 @@ class Poller:
         finally:
             self._intervals[interval] -= 1
             if not +self._intervals:
+                self._forget()  # at once: who joins before the task has ended needs a poller that goes on
                 self._task.cancel()
 
     def _indexed(self, wait: Wait) -> tuple[tuple[dict[str, dict[_Place, None]], Iterable[str]], ...]:
@@ -199,10 +200,13 @@ class Poller:
                 else:
                     await self._publish(snapshot, began, hurried)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _forget(self) -> None:
         pollers = self._all.get(self._loop, {})
         if pollers.get(self.conn_id) is self:
             del pollers[self.conn_id]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._forget()
         for place in self._places:
             if not place.future.done():
                 place.future.set_exception(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke."))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_flokit import retry
+from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.errors import (
     FlokitAPIError,
     FlokitAuthenticationError,
@@ -15,15 +16,18 @@ from airflow_provider_flokit.errors import (
     FlokitSyncFailedError,
     FlokitWaitTimeoutError,
 )
+from airflow_provider_flokit.gate import decision
 from airflow_provider_flokit.hooks.flokit import FlokitHook
+from airflow_provider_flokit.models import SyncReceipt
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.simulator import Fault, Sync
-from tests.modes import TaskInstance, TaskStateStore
+from tests.modes import TaskInstance, TaskStateStore, event_of
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
 STRIPE = "int_01hx4j7stripe"
+BEFORE = "2024-03-15T12:00:00Z"
 
 
 class Killed(BaseException):
@@ -38,18 +42,24 @@ class Tries:
         self.retries = retries
         self.max_tries = retries
         self.number = 0
-        self.arguments = {"wait_for_completion": True, "poll_interval": 0.03, "timeout": 5, **arguments}
+        self.arguments = {"wait_for_completion": True, "poll_interval": 0.03, "timeout": 60, **arguments}
 
-    def next(self) -> dict[str, Any]:
-        """Run the next try and return its XComs, the return value among them."""
+    def next(self) -> SyncReceipt:
+        """Run the next try and return its receipt."""
         self.number += 1
-        task = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE, retries=self.retries, **self.arguments)
+        settings = {"task_id": "sync", "integration_id": STRIPE, "retries": self.retries, **self.arguments}
+        task = FlokitTriggerSyncOperator(**settings)
         ti = TaskInstance(task, try_number=self.number, max_tries=self.max_tries)
         context: Any = {"ti": ti}
         if self.store is not None:
             context["task_state_store"] = self.store
-        value = task.execute(context)
-        return {**ti.xcoms, "return_value": value}
+        return SyncReceipt.from_json(task.execute(context))
+
+    def killed(self, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+        """Run the next try, and lose its worker at some point."""
+        kill_at(monkeypatch, when)
+        with pytest.raises(Killed):
+            self.next()
 
     def clear(self) -> None:
         """Do what Airflow does when a user clears the task."""
@@ -77,7 +87,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
             start(self, *given)
         raise Killed
 
-    def dying_observe(self: FlokitHook, *_: Any, **__: Any) -> Any:  # noqa: ARG001 - as observe
+    def dying_observe(self: FlokitHook, *_: Any, **__: Any) -> Any:
         monkeypatch.setattr(FlokitHook, "observe", observe)
         raise Killed
 
@@ -94,42 +104,61 @@ def test_a_lost_worker_costs_no_second_sync(
     """The retry ends right with exactly one sync in all, and leaves nothing in the store."""
     flokit.add_integration(STRIPE, sync=Sync(start_delay=0.05, duration=0.1))
     tries = Tries(store)
-    kill_at(monkeypatch, when)
-    with pytest.raises(Killed):
-        tries.next()
-    xcoms = tries.next()
+    tries.killed(monkeypatch, when)
+    receipt = tries.next()
     (sync,) = flokit.syncs
-    assert xcoms["return_value"] == xcoms["receipt"]["sync_id"] == sync.sync_id
+    assert receipt.idempotency_key == sync.idempotency_key
     assert sync.outcome == "succeeded"
     assert store.values == {}
 
 
-def test_the_baseline_is_never_recomputed(
+def test_a_sync_that_finished_between_the_tries_is_recognised(
     flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync that finished between the tries is recognised by the baseline of the first."""
-    flokit.add_integration(STRIPE, sync=Sync(duration=0))
+    """The baseline is that of the first try, never recomputed."""
+    flokit.add_integration(STRIPE, last_synced_at=BEFORE, sync=Sync(duration=0))
     tries = Tries(store)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
-    assert tries.next()["integration"]["status"] == "connected"
-    assert len(flokit.syncs) == 1
+    tries.killed(monkeypatch, "while it waits")
+    receipt = tries.next()
+    assert receipt.to_json()["baseline"]["last_synced_at"] == BEFORE
+    assert [sync.sync_id for sync in flokit.syncs] == [receipt.sync_id]
 
 
-def test_a_key_is_repeated_also_if_flokit_does_not_honour_it(
-    flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("duration", [0, 3], ids=["it has moved on", "it is syncing"])
+def test_a_sync_that_began_after_the_baseline_is_gone_on_with(
+    flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch, duration: float
 ) -> None:
-    """Then there may be two syncs, but the outcome is right."""
-    flokit.configure(honour_idempotency_key=False, when_running="queue")
-    flokit.add_integration(STRIPE, sync=Sync(duration=0.1))
+    """FloKit queued the POST without honouring its key, and would queue another: the retry looks before it posts."""
+    flokit.honour_idempotency_key = False
+    flokit.when_running = "queue"
+    flokit.add_integration(STRIPE, sync=Sync(duration=duration))
     tries = Tries(store)
-    kill_at(monkeypatch, "after the POST")
-    with pytest.raises(Killed):
-        tries.next()
-    tries.next()
-    assert len({sync.idempotency_key for sync in flokit.syncs}) == 1
-    assert flokit.syncs[0].outcome == "succeeded"
+    tries.killed(monkeypatch, "after the POST")
+    assert tries.next().sync_id is None
+    assert [sync.outcome for sync in flokit.syncs] == ["succeeded"]
+    assert len([r for r in flokit.requests if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("when", ["before the POST", "after the POST"])
+def test_a_baseline_that_was_syncing_is_read_anew_and_posted_with_its_own_key(
+    flokit: Simulator, store: TaskStateStore, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What runs then may be the other's sync: the same key asks for ours once more, from a new baseline."""
+    monkeypatch.setattr(decision, "QUIET", 0.0)
+    flokit.when_running = "queue"
+    flokit.add_integration(STRIPE, last_synced_at=BEFORE, sync=Sync(duration=2))
+    flokit.run_scheduled_sync(STRIPE, Sync(duration=2))
+    tries = Tries(store)
+    tries.killed(monkeypatch, when)
+    key = store.get("flokit_receipt")["receipt"]["idempotency_key"]
+    while flokit.syncs[0].outcome != "succeeded":
+        time.sleep(0.01)
+    receipt = tries.next()
+    assert receipt.idempotency_key == key
+    assert receipt.to_json()["baseline"]["last_synced_at"] > BEFORE
+    assert {r.idempotency_key for r in flokit.requests if r.method == "POST"} == {key}
+    assert [sync.trigger for sync in flokit.syncs] == ["scheduled", "manual"]
+    assert flokit.syncs[1].outcome == "succeeded"
 
 
 def test_a_failed_sync_is_started_anew(flokit: Simulator, store: TaskStateStore) -> None:
@@ -140,7 +169,7 @@ def test_a_failed_sync_is_started_anew(flokit: Simulator, store: TaskStateStore)
     with pytest.raises(FlokitSyncFailedError):
         tries.next()
     assert store.values == {}
-    assert tries.next()["integration"]["status"] == "connected"
+    tries.next()
     assert [sync.outcome for sync in flokit.syncs] == ["failed", "succeeded"]
 
 
@@ -151,9 +180,7 @@ def test_a_sync_that_failed_while_no_worker_lived_is_started_anew(
     flokit.add_integration(STRIPE)
     flokit.plan(STRIPE, Sync(duration=0, error="boom"), Sync(duration=0))
     tries = Tries(store)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
+    tries.killed(monkeypatch, "while it waits")
     tries.next()
     assert [sync.outcome for sync in flokit.syncs] == ["failed", "succeeded"]
 
@@ -164,9 +191,8 @@ def test_a_wait_that_timed_out_goes_on_with_the_same_sync(flokit: Simulator, sto
     tries = Tries(store, timeout=0.2)
     with pytest.raises(FlokitWaitTimeoutError):
         tries.next()
-    tries.arguments["timeout"] = 30
-    tries.next()
-    assert len(flokit.syncs) == 1
+    tries.arguments["timeout"] = 60
+    assert [tries.next().sync_id] == [sync.sync_id for sync in flokit.syncs]
 
 
 def test_no_try_left_leaves_nothing_behind(flokit: Simulator, store: TaskStateStore) -> None:
@@ -184,9 +210,7 @@ def test_a_cleared_task_starts_anew_also_if_it_was_lost(
     """What a lost worker of an earlier series of tries left in the store is not gone on with."""
     flokit.add_integration(STRIPE, sync=Sync(duration=0))
     tries = Tries(store, retries=0)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
+    tries.killed(monkeypatch, "while it waits")
     assert store.values
     tries.clear()
     tries.next()
@@ -201,14 +225,9 @@ def test_another_integration_than_before_is_not_taken_for_it(
     flokit.add_integration("int_other", sync=Sync(duration=0))
     flokit.add_integration(STRIPE, type="adjust", sync=Sync(duration=0))
     tries = Tries(store)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
-    task = FlokitTriggerSyncOperator(
-        task_id="sync", integration_id="int_other", wait_for_completion=True, poll_interval=0.03
-    )
-    ti = TaskInstance(task, try_number=2, max_tries=2)
-    task.execute({"ti": ti, "task_state_store": store})
+    tries.killed(monkeypatch, "while it waits")
+    tries.arguments["integration_id"] = "int_other"
+    tries.next()
     assert [sync.integration_id for sync in flokit.syncs] == [STRIPE, "int_other"]
 
 
@@ -243,14 +262,13 @@ def test_without_waiting_nothing_is_kept(flokit: Simulator, store: TaskStateStor
 def test_a_deferred_outcome_empties_the_store(flokit: Simulator, store: TaskStateStore) -> None:
     """The receipt is kept through the deferral and deleted when the task resumes."""
     flokit.add_integration(STRIPE)
+    tries = Tries(store, deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
-        Tries(store, deferrable=True).next()
+        tries.next()
     assert store.values
-    _, arguments = deferred.value.trigger.serialize()
     task = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
     context: Any = {"ti": TaskInstance(task), "task_state_store": store}
-    event = {"ending": "ready", "integrations": [], "message": "", "error": "", "receipt": arguments["receipt"]}
-    task.execute_complete(context, event)
+    task.resume_execution("execute_complete", {"event": event_of(deferred.value)}, context)
     assert store.values == {}
 
 
@@ -267,20 +285,17 @@ def test_before_airflow_3_3_a_retry_attaches_to_a_running_sync(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a store: what is running is waited for, not started again, even if FloKit would queue another."""
-    flokit.configure(when_running="queue")
+    flokit.when_running = "queue"
     flokit.add_integration(STRIPE, sync=Sync(duration=3))
     tries = Tries(None)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
-    xcoms = tries.next()
-    assert xcoms["receipt"]["sync_id"] is None
+    tries.killed(monkeypatch, "while it waits")
+    assert tries.next().sync_id is None
     assert len(flokit.syncs) == 1
 
 
 def test_before_airflow_3_3_a_first_try_always_requests_its_own(flokit: Simulator) -> None:
     """Only a retry may take a running sync for its own."""
-    flokit.configure(when_running="queue")
+    flokit.when_running = "queue"
     flokit.add_integration(STRIPE, sync=Sync(duration=0.1))
     flokit.run_scheduled_sync(STRIPE)
     Tries(None).next()
@@ -329,9 +344,7 @@ def test_a_key_that_died_between_the_tries_is_no_failed_sync(
     """A retry that may not look at its sync says so, and does not start a second one."""
     flokit.add_integration(STRIPE, sync=Sync(duration=60))
     tries = Tries(store)
-    kill_at(monkeypatch, "while it waits")
-    with pytest.raises(Killed):
-        tries.next()
+    tries.killed(monkeypatch, "while it waits")
     flokit.rotate_key("fk_rw_new")
     with pytest.raises(FlokitAuthenticationError):
         tries.next()

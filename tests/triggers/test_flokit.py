@@ -1,10 +1,9 @@
-"""The trigger: its row, its event, and what it leaves behind."""
+"""The trigger: its row, its event, its deadlines, and what its log says."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 import types
 from datetime import UTC, datetime, timedelta
@@ -12,78 +11,69 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_flokit import watch
-from airflow_provider_flokit.deferral import BACKSTOP
-from airflow_provider_flokit.simulator import Sync
-from airflow_provider_flokit.triggers import _poller
-from airflow_provider_flokit.triggers._poller import Poller
+from airflow_provider_flokit._airflow import BACKSTOP
+from airflow_provider_flokit.gate import wait
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+from tests.triggers.polls import STRIPE, TriggerLogs, deferred, fire, gets, more_polls, trigger, until
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
 
-STRIPE = "int_01hx4j7stripe"
-
-
-async def fire(trigger: FlokitIntegrationTrigger) -> dict[str, Any]:
-    """Run a trigger as the triggerer does and return its one event's payload."""
-    events = [event.payload async for event in trigger.run()]
-    assert len(events) == 1
-    payload: dict[str, Any] = events[0]
-    return payload
+BEFORE = "2024-03-15T12:00:00Z"
 
 
 def test_the_row_rebuilds_the_trigger() -> None:
     """Everything the wait needs is in the serialised arguments, which are JSON."""
-    trigger = FlokitIntegrationTrigger(
-        integration_type=["stripe"],
-        synced_after="2024-03-15T13:00:00Z",
-        flokit_conn_id="c",
-        poll_interval=1.0,
-        timeout=2.0,
-        deadline=3.0,
-        start_timeout=4.0,
-        fail_on_disconnected=False,
-        tolerate_failures=True,
-    )
-    path, arguments = trigger.serialize()
-    assert path == f"{FlokitIntegrationTrigger.__module__}.FlokitIntegrationTrigger"
+    settings: dict[str, Any] = {
+        "integration_id": None,
+        "integration_type": ["stripe"],
+        "receipt": None,
+        "synced_after": "2024-03-15T13:00:00Z",
+        "flokit_conn_id": "c",
+        "poll_interval": 1.0,
+        "timeout": 2.0,
+        "deadline": 3.0,
+        "execution_deadline": 3.5,
+        "start_timeout": 4.0,
+        "fail_on_disconnected": False,
+        "tolerate_failures": True,
+        "try_number": 5,
+    }
+    path, arguments = FlokitIntegrationTrigger(**settings).serialize()
+    assert path == "airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger"
+    assert arguments == settings
     assert FlokitIntegrationTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
-def test_it_leaves_no_task_behind(flokit: Simulator) -> None:
-    """The last waiter stops the poll, closes its session and is forgotten."""
+def test_the_event_tells_the_state_and_the_try(flokit: Simulator) -> None:
+    """The resumed task reads the outcome from it, and recognises an event of an earlier try."""
+    flokit.add_integration(STRIPE, last_synced_at=BEFORE)
+    event = json.loads(json.dumps(asyncio.run(fire(trigger(try_number=2)))))
+    assert (event["ending"], event["try_number"]) == ("ready", 2)
+    assert [(each["id"], each["last_synced_at"]) for each in event["integrations"]] == [(STRIPE, BEFORE)]
+
+
+def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
+    """A trigger that raised would tell the user nothing but that it failed."""
+    event = asyncio.run(fire(trigger("a/b")))
+    assert (event["ending"], event["error"]) == ("failed", "FlokitArgumentError")
+    assert "FlokitIntegrationTrigger: integration_id" in event["message"]
+
+
+def test_a_template_that_the_triggerer_rendered_to_nothing_drops_no_condition(flokit: Simulator) -> None:
+    """With start_from_trigger Airflow renders the trigger's arguments after it was made."""
     flokit.add_integration(STRIPE)
-
-    async def main() -> set[asyncio.Task[Any]]:
-        await fire(FlokitIntegrationTrigger(integration_id=STRIPE))
-        await asyncio.sleep(0.05)
-        assert Poller._all[asyncio.get_running_loop()] == {}
-        return asyncio.all_tasks()
-
-    assert len(asyncio.run(main())) == 1
-
-
-def test_a_cancelled_trigger_leaves_no_task_behind(flokit: Simulator) -> None:
-    """A task that is cleared while it is deferred stops its wait."""
-    flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> set[asyncio.Task[Any]]:
-        running = asyncio.create_task(fire(FlokitIntegrationTrigger(integration_id=STRIPE)))
-        await asyncio.sleep(0.1)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        await asyncio.sleep(0.05)
-        return asyncio.all_tasks()
-
-    assert len(asyncio.run(main())) == 1
+    started = trigger(synced_after="{{ data_interval_end }}")
+    started.synced_after = None
+    event = asyncio.run(fire(started))
+    assert event["error"] == "FlokitArgumentError"
+    assert "synced_after" in event["message"]
 
 
 def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: Simulator) -> None:
     """A restarted triggerer that finds the sync done says so, however late."""
     flokit.add_integration(STRIPE)
-    late = FlokitIntegrationTrigger(integration_id=STRIPE, deadline=time.time() - 60)
+    late = trigger(deadline=time.time() - 60)
     assert asyncio.run(fire(late))["ending"] == "ready"
     flokit.set_state(STRIPE, status="syncing")
     assert asyncio.run(fire(late))["ending"] == "timed_out"
@@ -92,78 +82,82 @@ def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: S
 def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_restarts(flokit: Simulator) -> None:
     """Without a deadline of its own, the trigger reckons from when Airflow will end the deferral."""
     flokit.add_integration(STRIPE, status="syncing")
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, timeout=600, poll_interval=0.1)
-    trigger.timeout_after = datetime.now(tz=UTC) + timedelta(seconds=BACKSTOP + 0.3)
-    started = time.monotonic()
-    event = asyncio.run(fire(trigger))
-    assert event["ending"] == "timed_out"
-    assert "within 600 s" in event["message"]
-    assert time.monotonic() - started < 10
-
-
-def test_the_last_look_sees_what_happened_since_the_last_poll(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A long poll_interval does not make a sync that is done time out."""
-    flokit.add_integration(STRIPE, sync=Sync(duration=0.15))
-    flokit.script(STRIPE, [{"status": "syncing"}, {"status": "connected"}])
-    monkeypatch.setattr(_poller, "HURRY", 0.5)
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, poll_interval=60, timeout=1.2)
-    assert asyncio.run(fire(trigger))["ending"] == "ready"
-
-
-def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
-    """A trigger that raised would tell the user nothing but that it failed."""
-    event = asyncio.run(fire(FlokitIntegrationTrigger(integration_id="a/b")))
-    assert (event["ending"], event["error"]) == ("failed", "FlokitArgumentError")
-
-
-def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A task that resumes too early could be taken for one that died."""
-    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.25)
-    flokit.add_integration(STRIPE)
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, deadline=time.time() + 60)
-    # The triggerer says which task a trigger is for.
-    trigger.task_instance = types.SimpleNamespace(task_id="wait", task=None)
-    started = time.monotonic()
-    asyncio.run(fire(trigger))
-    assert time.monotonic() - started >= 0.25
-
-
-def test_an_old_error_is_recognised_at_start_timeout_without_waiting_for_a_poll(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing changes at FloKit, and yet the verdict does when start_timeout is over."""
-    flokit.configure(send_date=False)
-    flokit.add_integration(STRIPE, status="error", error_message="old", last_synced_at="2024-03-15T12:00:00Z")
-    baseline = {"id": STRIPE, "type": "stripe", "status": "error", "error_message": "old"}
-    baseline["last_synced_at"] = "2024-03-15T12:00:00Z"
-    receipt = {"integration_id": STRIPE, "baseline": baseline, "triggered_at": datetime.now(tz=UTC).isoformat()}
-    monkeypatch.setattr(_poller, "HURRY", 0.5)
-    trigger = FlokitIntegrationTrigger(receipt=receipt, poll_interval=60, start_timeout=0.3)
-    started = time.monotonic()
-    event = asyncio.run(fire(trigger))
-    assert (event["ending"], event["error"]) == ("failed", "FlokitSyncFailedError")
-    assert time.monotonic() - started < 5
-
-
-def test_a_quiet_wait_says_now_and_then_that_it_goes_on(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each change of status is logged once, then only a heartbeat with the elapsed time, not every poll."""
-    assert watch.HEARTBEAT >= 60
-    monkeypatch.setattr(watch, "HEARTBEAT", 0.8)
-    # On Airflow 3 a trigger's log is one of structlog, which pytest does not see.
-    monkeypatch.setattr(FlokitIntegrationTrigger, "log", logging.getLogger("trigger"))
-    flokit.add_integration(STRIPE, status="syncing")
-    trigger = FlokitIntegrationTrigger(integration_id=STRIPE, poll_interval=0.02, timeout=2)
+    started = trigger(timeout=600)
+    started.timeout_after = datetime.now(tz=UTC) + timedelta(seconds=BACKSTOP + 0.3)
     began = time.monotonic()
-    with caplog.at_level(logging.INFO):
-        asyncio.run(fire(trigger))
-    told = [r.getMessage() for r in caplog.records if STRIPE in r.getMessage()]
-    assert len([line for line in told if "is syncing" in line]) == 1
-    heartbeats = len([line for line in told if "Still waiting" in line])
-    assert 1 <= heartbeats <= (time.monotonic() - began) / 0.8
-    assert len(flokit.requests) > 2 * heartbeats
+    event = asyncio.run(fire(started))
+    assert event["ending"] == "timed_out"
+    assert "within 10 min" in event["message"]
+    assert time.monotonic() - began < 60
+
+
+def test_the_last_look_sees_what_happened_since_the_last_poll(flokit: Simulator) -> None:
+    """A long poll_interval does not make a sync that is done time out."""
+    flokit.add_integration(STRIPE)
+    flokit.script(STRIPE, [{"status": "syncing"}, {"status": "connected"}])
+    assert asyncio.run(fire(deferred(poll_interval=60, timeout=1.2)))["ending"] == "ready"
+    assert gets(flokit) == 2
+
+
+def test_an_execution_timeout_ends_the_wait_as_such(flokit: Simulator) -> None:
+    """Airflow 3 does not count execution_timeout while a task is deferred, so the trigger does."""
+    flokit.add_integration(STRIPE, status="syncing")
+    event = asyncio.run(fire(deferred(timeout=600, execution_deadline=time.time() + 0.5)))
+    assert event["ending"] == "execution_timed_out"
+    assert "execution_timeout" in event["message"]
+
+
+@pytest.mark.parametrize("by_a_worker", [True, False])
+def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, by_a_worker: bool
+) -> None:
+    """A task that resumes soon after its worker deferred it could be taken for one that died."""
+    settle = 0.6 if by_a_worker else 60.0
+    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", settle)
+    flokit.add_integration(STRIPE)
+    started = deferred() if by_a_worker else trigger()
+    # The triggerer says which task a trigger is for.
+    started.task_instance = types.SimpleNamespace(task_id="wait", task=None)
+    began = time.monotonic()
+    asyncio.run(fire(started))
+    assert (time.monotonic() - began >= settle) is by_a_worker
+
+
+def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit: Simulator) -> None:
+    """The error of before the sync is recognised when start_timeout is over, though every answer is the same."""
+    error = {"status": "error", "error_message": "old", "last_synced_at": BEFORE}
+    flokit.add_integration(STRIPE, **error)
+    receipt = {
+        "integration_id": STRIPE,
+        "baseline": {"id": STRIPE, "type": "stripe", **error},
+        "triggered_at": datetime.now(tz=UTC).isoformat(),
+    }
+    event = asyncio.run(fire(trigger(None, receipt=receipt, start_timeout=1.5)))
+    assert (event["ending"], event["error"]) == ("failed", "FlokitSyncFailedError")
+    assert event["receipt"] == receipt
+    assert gets(flokit) > 1
+
+
+def test_a_quiet_wait_says_now_and_then_that_it_goes_on(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beginning and each change are logged once, then only a heartbeat with the reason, not every poll."""
+    assert wait.HEARTBEAT == 300
+    monkeypatch.setattr(wait, "HEARTBEAT", 0.5)
+    logs = TriggerLogs(monkeypatch)
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> None:
+        running = asyncio.create_task(logs.fire("mine", trigger(poll_interval=0.02)))
+        await until(lambda: len(logs.of("mine", "Still waiting")) >= 2)
+        flokit.set_state(STRIPE, status="paused")
+        await more_polls(flokit, 5)
+        flokit.set_state(STRIPE, status="connected")
+        await running
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert len(logs.of("mine", f"Waiting for {STRIPE}, at most 1 min")) == 1
+    assert len(logs.of("mine", "unknown status 'paused', which is never ready.")) == 1
+    heartbeats = logs.of("mine", "Still waiting")
+    assert len(heartbeats) <= (time.monotonic() - began) / 0.5
+    assert "is syncing" in heartbeats[0]
+    assert gets(flokit) > len(logs.of("mine"))

@@ -1,57 +1,67 @@
-"""The shared poll: what it costs, whom it wakes, and that nobody disturbs anybody."""
+"""The shared poll: what it costs, what each wait sees of it, what ends a wait, and that nobody disturbs anybody."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit import api, retry
+import pytest
+
+from airflow_provider_flokit.api import attempts, retry
+from airflow_provider_flokit.api.client import FlokitClient
+from airflow_provider_flokit.gate import wait
+from airflow_provider_flokit.gate.wait import Wait
+from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 from airflow_provider_flokit.simulator import Fault, Simulator
 from airflow_provider_flokit.triggers import _poller
 from airflow_provider_flokit.triggers._poller import Poller
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
-from airflow_provider_flokit.watch import Watch
-from tests.triggers.polls import LIST, gets, polls
-from tests.triggers.test_flokit import fire
+from tests.triggers.polls import LIST, STRIPE, TriggerLogs, deferred, fire, gets, more_polls, polls, trigger, until
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
-STRIPE = "int_01hx4j7stripe"
-ERROR = {"status": "error", "error_message": "nightly", "last_synced_at": "2024-03-15T12:00:00Z"}
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
+    from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+
+BEFORE, AFTER = "2024-03-15T12:00:00Z", "2024-03-15T13:00:00Z"
+ERROR = {"status": "error", "error_message": "nightly", "last_synced_at": BEFORE}
+AS_BEFORE = {"status": "connected", "error_message": None, "last_synced_at": BEFORE}
+EMPTY_LIST = Fault.answer(200, b'{"integrations": []}')
 
 
-def trigger(integration_id: Any = STRIPE, **arguments: Any) -> FlokitIntegrationTrigger:
-    """Make a trigger that polls quickly."""
-    return FlokitIntegrationTrigger(integration_id=integration_id, **{"poll_interval": 0.1, "timeout": 5, **arguments})
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
+    monkeypatch.setattr(retry, "BACKOFF_CAP", 0.1)
 
 
 def receipt(**baseline: Any) -> dict[str, Any]:
     """Make a receipt of a sync requested just now."""
-    state = {
-        "id": STRIPE,
-        "type": "stripe",
-        "status": "connected",
-        "last_synced_at": "2024-03-15T12:00:00Z",
-        **baseline,
-    }
-    return {
-        "integration_id": STRIPE,
-        "baseline": state,
-        "triggered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    state = {"id": STRIPE, "type": "stripe", **AS_BEFORE, **baseline}
+    return {"integration_id": STRIPE, "baseline": state, "triggered_at": now, "sync_id": "sync_1"}
 
 
-async def gather(*triggers: FlokitIntegrationTrigger, delay: float = 0.0) -> list[dict[str, Any]]:
-    """Run triggers at the same time, the later ones starting a little later."""
+async def gather(*triggers: FlokitIntegrationTrigger) -> list[dict[str, Any]]:
+    """Run triggers at the same time."""
+    return await asyncio.gather(*map(fire, triggers))
 
-    async def late(place: int, each: FlokitIntegrationTrigger) -> dict[str, Any]:
-        await asyncio.sleep(delay * place)
-        return await fire(each)
 
-    return await asyncio.gather(*(late(place, each) for place, each in enumerate(triggers)))
+def looks(monkeypatch: pytest.MonkeyPatch, note: Callable[[Wait], None]) -> None:
+    """Have every look of a wait noted."""
+    look = Wait.look
+
+    def noted(self: Wait, *given: Any, **named: Any) -> Any:
+        note(self)
+        return look(self, *given, **named)
+
+    monkeypatch.setattr(Wait, "look", noted)
+
+
+# What it costs
 
 
 def test_three_hundred_waits_make_one_request_per_interval(flokit: Simulator) -> None:
@@ -60,73 +70,99 @@ def test_three_hundred_waits_make_one_request_per_interval(flokit: Simulator) ->
         flokit.add_integration(f"int_{number}", status="syncing")
 
     async def main() -> list[dict[str, Any]]:
-        waits = asyncio.create_task(gather(*(trigger(f"int_{n}", poll_interval=0.4) for n in range(300))))
+        waits = asyncio.create_task(gather(*(deferred(f"int_{n}", poll_interval=0.4) for n in range(300))))
         await polls(flokit, 1)
         began, before = time.monotonic(), gets(flokit)
-        await polls(flokit, before + 6)
+        await polls(flokit, before + 5)
         assert gets(flokit) - before <= (time.monotonic() - began) / 0.4 + 1
         for number in range(300):
             flokit.set_state(f"int_{number}", status="connected")
         return await waits
 
-    assert {event["ending"] for event in asyncio.run(main())} == {"ready"}
+    assert Counter(event["ending"] for event in asyncio.run(main())) == {"ready": 300}
 
 
-def test_only_those_concerned_are_woken(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing about its own integration changes, a wait does nothing."""
-    woken: list[tuple[str, ...]] = []
-    deliver = _poller.Waiter.deliver
-
-    def counted(self: Any, *given: Any, **named: Any) -> None:
-        woken.append(self.ids)
-        deliver(self, *given, **named)
-
-    monkeypatch.setattr(_poller.Waiter, "deliver", counted)
-    for name in ("int_a", "int_b"):
-        flokit.add_integration(name, status="syncing")
+def test_a_wait_of_which_nothing_changed_costs_nothing(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait judges its first answer, and then only what changed of its own integration."""
+    looked: Counter[str] = Counter()
+    looks(monkeypatch, lambda each: looked.update(each.conditions.ids or each.conditions.types))
+    flokit.add_integration("int_a", status="syncing")
+    flokit.add_integration("int_b", type="adjust", status="syncing")
 
     async def main() -> None:
-        waits = asyncio.create_task(gather(trigger("int_a", poll_interval=0.05), trigger("int_b")))
+        waits = asyncio.create_task(gather(deferred("int_a"), deferred(None, integration_type="adjust")))
         await polls(flokit, 6)
-        flokit.set_state("int_a", status="error")
-        await polls(flokit, 12)
+        assert looked == {"int_a": 1, "adjust": 1}
+        flokit.set_state("int_a", status="connected")
+        await more_polls(flokit, 5)
+        assert looked == {"int_a": 2, "adjust": 1}
         flokit.set_state("int_b", status="connected")
         await waits
 
     asyncio.run(main())
-    assert sorted(woken) == [("int_a",), ("int_a",), ("int_b",), ("int_b",)]
 
 
-def test_a_cancelled_wait_disturbs_no_other(flokit: Simulator) -> None:
-    """The poll goes on for those who stay, also if the one who started it leaves."""
+def test_a_thousand_waits_end_in_batches_that_let_the_loop_breathe(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two batches every other task of the triggerer has its turn."""
+    for number in range(1000):
+        flokit.add_integration(f"int_{number}")
+    turn = 0
+    looked: Counter[int] = Counter()
+    looks(monkeypatch, lambda _: looked.update([turn]))
+
+    async def main() -> list[dict[str, Any]]:
+        async def take_turns() -> None:
+            nonlocal turn
+            while True:
+                turn += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(take_turns())
+        events = await gather(*(deferred(f"int_{number}") for number in range(1000)))
+        other.cancel()
+        return events
+
+    assert Counter(event["ending"] for event in asyncio.run(main())) == {"ready": 1000}
+    assert sum(looked.values()) == 1000
+    assert max(looked.values()) <= _poller.AT_ONCE == 20
+    assert gets(flokit) <= 2
+
+
+def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
+    """Airflow allows poke_interval=0; FloKit gets one request a second then."""
     flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> dict[str, Any]:
-        first = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.05)
-        second = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.15)
-        first.cancel()
-        await asyncio.sleep(0.15)
-        flokit.set_state(STRIPE, status="connected")
-        return await second
-
-    assert asyncio.run(main())["ending"] == "ready"
+    began = time.monotonic()
+    asyncio.run(fire(trigger(poll_interval=0, timeout=1.5)))
+    assert gets(flokit) <= time.monotonic() - began + 2
 
 
-def test_an_answer_older_than_the_baseline_is_no_failure(flokit: Simulator) -> None:
-    """A wait that joins a running poll is not failed for an error from before its own sync was requested."""
-    flokit.add_integration(STRIPE, **ERROR)
+# What a wait sees
+
+
+@pytest.mark.parametrize(
+    ("then", "baseline"),
+    [(ERROR, {}), ({**ERROR, "status": "syncing"}, ERROR)],
+    ids=["an error from before", "a sync from before"],
+)
+def test_a_wait_sees_only_polls_that_began_after_it_joined(
+    flokit: Simulator, then: dict[str, Any], baseline: dict[str, Any]
+) -> None:
+    """An answer that was under way when the wait joined says nothing about the sync that was requested since."""
+    flokit.add_integration(STRIPE, **then)
     flokit.add_integration("int_other", type="adjust", status="syncing")
+    flokit.fail(Fault.slow(0.5))
 
     async def main() -> dict[str, Any]:
-        other = asyncio.create_task(fire(trigger("int_other", poll_interval=0.3)))
-        await asyncio.sleep(0.1)
-        # FloKit recovers by itself, the operator reads that baseline and requests its sync, the trigger joins.
-        flokit.set_state(STRIPE, status="connected", error_message=None)
-        wait = asyncio.create_task(fire(trigger(None, receipt=receipt(), poll_interval=0.3)))
-        await asyncio.sleep(0.5)
-        flokit.set_state(STRIPE, last_synced_at="2024-03-15T13:00:00Z")
+        other = asyncio.create_task(fire(deferred("int_other")))
+        await polls(flokit, 1)
+        # The operator reads this baseline and requests its sync, then the trigger joins; the answer is still old.
+        flokit.set_state(STRIPE, **{**AS_BEFORE, **baseline})
+        wait = asyncio.create_task(fire(deferred(None, receipt=receipt(**baseline))))
+        await more_polls(flokit, 3)
+        assert not wait.done()
+        flokit.set_state(STRIPE, **{**AS_BEFORE, "last_synced_at": AFTER})
         event = await wait
         other.cancel()
         return event
@@ -134,423 +170,393 @@ def test_an_answer_older_than_the_baseline_is_no_failure(flokit: Simulator) -> N
     assert asyncio.run(main())["ending"] == "ready"
 
 
-def test_a_syncing_from_before_the_request_is_not_taken_for_this_sync(flokit: Simulator) -> None:
-    """A slow answer that was asked for before the wait joined says nothing about its sync."""
-    flokit.add_integration(STRIPE, **{**ERROR, "status": "syncing"})
-    flokit.fail(Fault.slow(0.4))
+def test_a_wait_without_a_look_gets_a_poll_at_once_and_no_older_answer(flokit: Simulator) -> None:
+    """Started without a worker it does not wait for somebody's long interval; what was polled before is not for it."""
+    flokit.add_integration(STRIPE, status="error", error_message="old")
+    flokit.add_integration("int_other", type="adjust", status="syncing")
+
+    async def main() -> list[dict[str, Any]]:
+        other = asyncio.create_task(fire(deferred("int_other", poll_interval=600, timeout=600)))
+        await polls(flokit, 1)
+        flokit.set_state(STRIPE, **AS_BEFORE)
+        events = await gather(*(trigger(poll_interval=600, timeout=600) for _ in range(5)))
+        other.cancel()
+        return events
+
+    assert {event["ending"] for event in asyncio.run(main())} == {"ready"}
+    assert gets(flokit) == 2
+
+
+def test_the_last_look_is_shared_at_most_one_a_second(flokit: Simulator) -> None:
+    """Twenty deadlines within a second make a poll or two, not twenty, and each wait has its last look."""
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> list[dict[str, Any]]:
+        return await gather(*(deferred(timeout=1.2 + 0.05 * n, poll_interval=600) for n in range(20)))
+
+    began = time.monotonic()
+    assert {event["ending"] for event in asyncio.run(main())} == {"timed_out"}
+    assert 2 <= gets(flokit) <= time.monotonic() - began + 2
+
+
+def test_each_poll_goes_by_the_connection_as_it_is_then(flokit: SimulatedFlokit) -> None:
+    """A rotated key, and another host, are taken up in the middle of a wait."""
+    flokit.add_integration(STRIPE, status="syncing")
 
     async def main() -> dict[str, Any]:
-        first = asyncio.create_task(fire(trigger("int_other", poll_interval=0.2)))
-        await asyncio.sleep(0.2)
-        flokit.set_state(STRIPE, **ERROR)
-        wait = asyncio.create_task(fire(trigger(None, receipt=receipt(**ERROR), poll_interval=0.2)))
-        await asyncio.sleep(0.7)
-        flokit.set_state(STRIPE, status="connected", error_message=None, last_synced_at="2024-03-15T13:00:00Z")
-        event = await wait
-        first.cancel()
-        return event
+        wait = asyncio.create_task(fire(deferred()))
+        await polls(flokit, 2)
+        flokit.connect(api_key=flokit.rotate_key("fk_rw_new"))
+        await more_polls(flokit, 3)
+        assert flokit.requests[-1].status == 200
+        assert not wait.done()
+        with Simulator() as moved:
+            moved.add_integration(STRIPE)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", moved.connection_uri())
+                return await wait
 
-    flokit.add_integration("int_other", type="adjust", status="syncing")
     assert asyncio.run(main())["ending"] == "ready"
 
 
-def test_a_failing_api_is_backed_off_from_once_for_all(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty waits whose recheck is due make no more requests than one: the backoff is the connection's."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.4)
-    flokit.add_integration(STRIPE, **ERROR)
+# Trouble
+
+
+def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The triggerer tells by the context to whose log a line goes; each wait's lines come in its own."""
+    logs = TriggerLogs(monkeypatch)
+    names = ("int_a", "int_b")
+    for name in names:
+        flokit.add_integration(name, status="syncing")
 
     async def main() -> None:
-        waits = [trigger(None, receipt=receipt(**ERROR), start_timeout=1, timeout=2.5) for _ in range(20)]
-        running = asyncio.create_task(gather(*waits))
-        await asyncio.sleep(0.3)
-        flokit.fail(503, times=None)
-        flokit.clear_requests()
-        await asyncio.sleep(2.0)
-        running.cancel()
+        waits = [asyncio.create_task(logs.fire(name, deferred(name))) for name in names]
+        await polls(flokit, 2)
+        flokit.fail(503, times=3)
+        await more_polls(flokit, 6)
+        for name in names:
+            flokit.set_state(name, status="connected", last_synced_at=BEFORE)
+        await asyncio.gather(*waits)
 
     asyncio.run(main())
-    assert gets(flokit) <= 5
+    for name in names:
+        told = [
+            part for line in logs.of(name) for part in ("cannot be asked", "HTTP 503", "answers again") if part in line
+        ]
+        assert told == ["cannot be asked", "HTTP 503", "answers again"]
+    assert logs.of("nobody's") == []
 
 
-def test_retry_after_is_honoured_by_all(flokit: Simulator) -> None:
-    """No wait asks before FloKit said, nor does its deadline make it."""
+def test_a_wait_whose_api_fails_ends_at_its_deadline(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look more, without retries and without sitting out the backoff; the message has the last failure."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 600.0)
+    monkeypatch.setattr(retry, "BACKOFF_CAP", 600.0)
     flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.rate_limited(60), times=None)
-    started = time.monotonic()
-    events = asyncio.run(gather(*(trigger(timeout=0.3 + 0.1 * n) for n in range(5))))
-    assert [event["ending"] for event in events] == ["timed_out"] * 5
+    flokit.fail(503, times=None, after=1)
+    began = time.monotonic()
+    event = asyncio.run(fire(deferred(timeout=1.5)))
+    assert event["ending"] == "timed_out"
+    assert "is syncing" in event["message"]
+    assert "HTTP 503" in event["message"]
+    assert 2 <= gets(flokit) <= 3
+    assert time.monotonic() - began < 20
+
+
+def test_retry_after_is_honoured_by_all_also_at_the_deadline(flokit: Simulator) -> None:
+    """When FloKit asks for a longer pause than is left, no further request is made."""
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.rate_limited(600), times=None)
+    events = asyncio.run(gather(*(deferred(timeout=0.3 + 0.1 * n) for n in range(5))))
+    assert {event["ending"] for event in events} == {"timed_out"}
     assert gets(flokit) == 1
-    assert time.monotonic() - started < 3
     assert "HTTP 429" in events[0]["message"]
 
 
-def test_a_failure_at_the_deadline_is_sat_out(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sync is done, and the look at the deadline meets a passing fault: the wait ends ready, as in a worker."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.1)
-    monkeypatch.setattr(_poller, "HURRY", 0.1)
+REFUSALS: dict[str, int] = {
+    "FlokitAuthenticationError": 401,
+    "FlokitPermissionError": 403,
+    "FlokitNotFoundError": 404,
+    "FlokitRequestError": 400,
+}
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_refusal_is_sat_out_by_who_was_answered_before(flokit: Simulator, error: str) -> None:
+    """A deferred wait goes on over a dead key and over an odd 403, 404 or 400 of the list."""
     flokit.add_integration(STRIPE)
-    flokit.script(STRIPE, [{"status": "syncing"}, {"status": "connected"}])
-    flokit.fail(503, times=2, after=1)
-    assert asyncio.run(fire(trigger(poll_interval=60, timeout=1.2)))["ending"] == "ready"
+    flokit.fail(REFUSALS[error], path=LIST, times=4)
+    assert asyncio.run(fire(deferred()))["ending"] == "ready"
+    assert gets(flokit) == 5
 
 
-def test_many_deadlines_cost_few_polls(flokit: Simulator) -> None:
-    """Waits that end one after another do not each force a poll of their own."""
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator, error: str) -> None:
+    """Started without a worker, a wait with a wrong key fails at once; its first answer changes that."""
     flokit.add_integration(STRIPE, status="syncing")
-    events = asyncio.run(gather(*(trigger(poll_interval=1.0, timeout=0.2 * n + 0.1) for n in range(10))))
-    assert {event["ending"] for event in events} == {"timed_out"}
-    assert gets(flokit) <= 4
+    flokit.fail(REFUSALS[error], path=LIST)
+    event = asyncio.run(fire(trigger()))
+    assert (event["ending"], event["error"]) == ("failed", error)
+    assert gets(flokit) == 1
+    flokit.fail(REFUSALS[error], path=LIST, after=1)
+
+    async def main() -> dict[str, Any]:
+        wait = asyncio.create_task(fire(trigger()))
+        await more_polls(flokit, 4)
+        flokit.set_state(STRIPE, status="connected")
+        return await wait
+
+    assert asyncio.run(main())["ending"] == "ready"
 
 
-def test_a_permanent_failure_reaches_everyone_with_the_last_state(flokit: Simulator) -> None:
-    """A key that dies ends every wait, each with what it had seen and its own name."""
-    for name in ("int_a", "int_b"):
-        flokit.add_integration(name, status="syncing")
+def test_nothing_but_refusals_for_fifteen_minutes_ends_a_wait(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails with the last refusal, and with what it had seen before, long before its deadline."""
+    assert wait.PATIENCE == 900
+    monkeypatch.setattr(wait, "PATIENCE", 0.5)
+    flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(401, times=None, after=2)
-    events = asyncio.run(gather(trigger("int_a"), trigger("int_b")))
-    for name, event in zip(("int_a", "int_b"), events, strict=True):
-        assert event["error"] == "FlokitAuthenticationError"
-        assert name in event["message"]
-        assert [state["id"] for state in event["integrations"]] == [name]
+    began = time.monotonic()
+    event = asyncio.run(fire(deferred(timeout=600)))
+    assert (event["ending"], event["error"]) == ("failed", "FlokitAuthenticationError")
+    assert [state["status"] for state in event["integrations"]] == ["syncing"]
+    assert gets(flokit) >= 4
+    assert time.monotonic() - began < 60
 
 
-def test_an_id_that_cannot_be_read_singly_delays_no_other(flokit: Simulator) -> None:
-    """A slow single read runs beside the polls."""
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.slow(6), path=f"{LIST}/int_gone", times=None)
-
-    async def main() -> float:
-        gone = asyncio.create_task(fire(trigger("int_gone", timeout=30)))
-        wait = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.4)
-        flokit.set_state(STRIPE, status="connected")
-        changed = time.monotonic()
-        assert (await wait)["ending"] == "ready"
-        waited = time.monotonic() - changed
-        assert (await gone)["error"] == "FlokitNotFoundError"
-        return waited
-
-    assert asyncio.run(main()) < 5
-
-
-def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
-    """Leave integrations out of the list that can be read singly."""
-    parse = api.parse_list
-
-    def without(body: bytes) -> Any:
-        listed = [each for each in json.loads(body)["integrations"] if each["id"] not in hidden]
-        return parse(json.dumps({"integrations": listed}).encode())
-
-    monkeypatch.setattr(api, "parse_list", without)
-
-
-def test_a_slow_single_read_delays_no_other_single_read(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each id that the list does not hold is read, and served, on its own."""
-    hide(monkeypatch, "int_slow", "int_quick")
-    for name in ("int_slow", "int_quick"):
-        flokit.add_integration(name, status="syncing")
-    flokit.fail(Fault.slow(10), path=f"{LIST}/int_slow", times=None)
-
-    async def main() -> float:
-        slow = asyncio.create_task(fire(trigger("int_slow", timeout=30)))
-        quick = asyncio.create_task(fire(trigger("int_quick")))
-        await asyncio.sleep(0.4)
-        flokit.set_state("int_quick", status="connected")
-        changed = time.monotonic()
-        assert (await quick)["ending"] == "ready"
-        waited = time.monotonic() - changed
-        slow.cancel()
-        return waited
-
-    assert asyncio.run(main()) < 8
-
-
-def test_a_list_and_single_reads_make_a_whole(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait for what is listed and what is not ends when both are there, whichever comes last."""
-    hide(monkeypatch, "int_hidden")
-
-    async def main(first: str, last: str) -> float:
-        for name in (STRIPE, "int_hidden"):
-            flokit.set_state(name, status="syncing")
-        wait = asyncio.create_task(fire(trigger([STRIPE, "int_hidden"])))
-        await asyncio.sleep(0.4)
-        flokit.set_state(first, status="connected")
-        await asyncio.sleep(0.4)
-        assert not wait.done()
-        flokit.set_state(last, status="connected")
-        changed = time.monotonic()
-        assert (await wait)["ending"] == "ready"
-        return time.monotonic() - changed
-
-    for name in (STRIPE, "int_hidden"):
-        flokit.add_integration(name, status="syncing")
-    assert asyncio.run(main(STRIPE, "int_hidden")) < 1.0
-    assert asyncio.run(main("int_hidden", STRIPE)) < 1.0
-
-
-def test_a_single_read_that_is_to_come_back_later_does_not_stop_the_list(flokit: Simulator) -> None:
-    """503 with Retry-After for one id is no reason to leave everybody else waiting; it is for the single reads."""
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.answer(503, b"", {"Retry-After": "3600"}), path=f"{LIST}/int_hidden", times=None)
-
-    async def main() -> None:
-        hidden = asyncio.create_task(fire(trigger("int_hidden")))
-        wait = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.6)
-        flokit.set_state(STRIPE, status="connected")
-        assert (await asyncio.wait_for(wait, 2))["ending"] == "ready"
-        hidden.cancel()
-
-    asyncio.run(main())
-    assert sum(r.path == f"{LIST}/int_hidden" for r in flokit.requests) == 1
-
-
-def test_an_id_that_is_to_be_read_later_does_not_keep_another_from_being_read(flokit: Simulator) -> None:
-    """503 with Retry-After for one id, 404 for the next, which is told at once."""
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.answer(503, b"", {"Retry-After": "3600"}), path=f"{LIST}/int_hidden", times=None)
-
-    async def main() -> dict[str, Any]:
-        hidden = asyncio.create_task(fire(trigger("int_hidden", timeout=60)))
-        await asyncio.sleep(0.5)
-        event = await fire(trigger("int_unknown", timeout=3))
-        hidden.cancel()
-        return event
-
-    assert asyncio.run(main())["error"] == "FlokitNotFoundError"
-
-
-def test_a_single_read_older_than_the_baseline_is_no_failure(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_that_cannot_be_looked_up_is_sat_out(
+    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was asked for before a wait joined is old for it also if a newer list came meanwhile."""
-    hide(monkeypatch, STRIPE)
-    flokit.add_integration(STRIPE, **ERROR)
-    flokit.add_integration("int_other", status="syncing")
-    flokit.fail(Fault.slow(0.6), path=f"{LIST}/{STRIPE}")
-
-    async def main() -> dict[str, Any]:
-        other = asyncio.create_task(fire(trigger("int_other")))
-        before = asyncio.create_task(fire(trigger(tolerate_failures=True)))
-        await asyncio.sleep(0.3)
-        flokit.set_state(STRIPE, status="syncing", error_message=None)
-        wait = asyncio.create_task(fire(trigger(None, receipt=receipt())))
-        await asyncio.sleep(0.8)
-        flokit.set_state(STRIPE, status="connected", last_synced_at="2024-03-15T13:00:00Z")
-        event = await wait
-        for each in (other, before):
-            each.cancel()
-        return event
-
-    assert asyncio.run(main())["ending"] == "ready"
-
-
-def test_a_single_read_that_changed_nothing_wakes_nobody(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that the list does not hold costs one request per poll, and its wait nothing while nothing changes."""
-    hide(monkeypatch, STRIPE)
-    flokit.add_integration(STRIPE, status="syncing")
-    woken: list[Any] = []
-    deliver = _poller.Waiter.deliver
-
-    def counted(self: Any, *given: Any, **named: Any) -> None:
-        woken.append(given)
-        deliver(self, *given, **named)
-
-    monkeypatch.setattr(_poller.Waiter, "deliver", counted)
-
-    async def main() -> None:
-        wait = asyncio.create_task(fire(trigger(poll_interval=0.05)))
-        await polls(flokit, 6, f"{LIST}/{STRIPE}")
-        flokit.set_state(STRIPE, status="connected")
-        assert (await wait)["ending"] == "ready"
-
-    asyncio.run(main())
-    assert len(woken) == 2
-
-
-def test_a_deadline_that_is_over_is_no_tight_loop(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait that joins late, right after a poll, sleeps until the next answer instead of looking at the last again."""
-    monkeypatch.setattr(_poller, "HURRY", 0.2)
-    flokit.add_integration(STRIPE, status="syncing")
-    looks: list[Any] = []
-    look = Watch.look
-
-    def counted(self: Watch, *given: Any, **named: Any) -> Any:
-        looks.append(given)
-        return look(self, *given, **named)
-
-    monkeypatch.setattr(Watch, "look", counted)
-
-    async def main() -> dict[str, Any]:
-        first = asyncio.create_task(fire(trigger(poll_interval=1)))
-        await asyncio.sleep(0.15)
-        looks.clear()
-        event = await fire(trigger(poll_interval=1, deadline=time.time() - 60))
-        first.cancel()
-        return event
-
-    assert asyncio.run(main())["ending"] == "timed_out"
-    assert len(looks) <= 2
-
-
-def test_who_joins_is_served_by_the_connection_as_it_is_now(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Airflow connection came to mean another workspace while waits were running on the old one."""
+    """A secrets backend that is away looks like a connection that does not exist."""
+    logs = TriggerLogs(monkeypatch)
     flokit.add_integration(STRIPE, status="syncing")
 
     async def main() -> dict[str, Any]:
-        old = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.3)
-        with Simulator() as other:
-            other.add_integration("int_new")
-            monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", other.connection_uri())
-            event = await fire(trigger("int_new"))
-            old.cancel()
-            return event
-
-    assert asyncio.run(main())["ending"] == "ready"
-
-
-def test_a_host_that_is_mended_in_the_middle_of_a_wait_is_found(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While nothing answers, the Airflow connection is read again before each attempt."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
-    flokit.add_integration(STRIPE)
-    right = flokit.connection_uri()
-    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", '{"conn_type": "flokit", "password": "k", "host": "127.0.0.1:9"}')
-
-    async def main() -> dict[str, Any]:
-        wait = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.5)
-        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", right)
-        return await wait
-
-    assert asyncio.run(main())["ending"] == "ready"
-
-
-def test_a_secrets_backend_that_blinks_ends_no_wait(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow calls a connection undefined that it cannot get; for some seconds that may pass."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
-    flokit.add_integration(STRIPE)
-    uri = flokit.connection_uri()
-    monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
-
-    async def main() -> dict[str, Any]:
-        wait = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.5)
-        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", uri)
-        return await wait
-
-    assert asyncio.run(main())["ending"] == "ready"
-
-
-def test_a_wait_outlives_a_secrets_backend_that_another_one_meets(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who joins has the connection read anew; while that fails, the poll goes on by what it was."""
-    monkeypatch.setattr(_poller, "PATIENCE", 0.0)
-    flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
-        wait = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.4)
+        wait = asyncio.create_task(logs.fire("mine", deferred()))
+        await polls(flokit, 2)
         monkeypatch.delenv("AIRFLOW_CONN_FLOKIT_DEFAULT")
-        joined = asyncio.create_task(fire(trigger()))
-        await asyncio.sleep(0.6)
-        assert not wait.done()
-        flokit.api_key = "fk_rw_rotated_meanwhile"
-        await asyncio.sleep(0.4)
-        assert not wait.done()
+        await until(lambda: logs.of("mine", "'flokit_default' is not defined"))
+        flokit.connect()
         flokit.set_state(STRIPE, status="connected")
-        monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", flokit.connection_uri())
-        return await wait, await joined
+        return await wait
 
-    for event in asyncio.run(main()):
-        assert event["ending"] == "ready"
+    assert asyncio.run(main())["ending"] == "ready"
 
 
 def test_a_connection_that_stays_undefined_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits an hour to hear of a connection that does not exist."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
-    monkeypatch.setattr(_poller, "PATIENCE", 0.3)
-    started = time.monotonic()
-    event = asyncio.run(fire(trigger(flokit_conn_id="nowhere", timeout=60)))
-    assert event["error"] == "FlokitConfigError"
-    assert "'nowhere' is not defined" in event["message"]
-    assert time.monotonic() - started < 10
+    """At once without a look before, else when patience is over; nobody waits an hour to hear of it."""
+    monkeypatch.setattr(wait, "PATIENCE", 0.3)
+    began = time.monotonic()
+    for each in (trigger(flokit_conn_id="nowhere"), deferred(flokit_conn_id="nowhere", timeout=600)):
+        event = asyncio.run(fire(each))
+        assert (event["ending"], event["error"]) == ("failed", "FlokitConnectionNotFoundError")
+        assert "'nowhere' is not defined" in event["message"]
+    assert time.monotonic() - began < 60
 
 
-def test_an_unlisted_id_may_turn_from_a_passing_failure_to_a_final_one(flokit: Simulator) -> None:
-    """500 and then 403 on the single read: the wait ends with the second, not at its deadline."""
-    flokit.fail(500, path=f"{LIST}/int_hidden", times=2)
-    flokit.fail(403, path=f"{LIST}/int_hidden", times=None)
-    started = time.monotonic()
-    event = asyncio.run(fire(trigger("int_hidden")))
-    assert event["error"] == "FlokitPermissionError"
-    assert time.monotonic() - started < 3
+def test_a_hung_request_is_given_up(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that does not time out by itself (a resolver that hangs, say) holds no poll up for longer."""
+    assert attempts._OVERDUE == 5
+    monkeypatch.setattr(attempts, "_OVERDUE", 0.1)
+    flokit.connect(timeout=0.2)
+    flokit.add_integration(STRIPE)
+    logs = TriggerLogs(monkeypatch)
+    hung, ask = threading.Event(), FlokitClient._attempt
 
+    def hang(self: FlokitClient, request: Any) -> Any:
+        monkeypatch.setattr(FlokitClient, "_attempt", ask)
+        hung.wait(60)
+        return ask(self, request)
 
-def test_an_overdue_wait_for_an_unknown_id_is_told_so(flokit: Simulator) -> None:
-    """It joins a poll under way that did not ask for its id, and still is not merely timed out."""
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.slow(0.4))
+    monkeypatch.setattr(FlokitClient, "_attempt", hang)
 
     async def main() -> dict[str, Any]:
-        first = asyncio.create_task(fire(trigger(poll_interval=1)))
-        await asyncio.sleep(0.2)
-        event = await fire(trigger("int_unknown", poll_interval=1, deadline=time.time() - 60))
-        first.cancel()
+        async with asyncio.timeout(50):
+            return await asyncio.create_task(logs.fire("mine", deferred()))
+
+    try:
+        assert asyncio.run(main())["ending"] == "ready"
+    finally:
+        hung.set()
+    assert logs.of("mine", "does not time out by itself")
+
+
+# What the list does not hold
+
+
+def test_unlisted_ids_are_read_singly_a_few_at_once(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list with gaps hides nothing; ten ids are read within one poll, and not all at the same moment."""
+    names = [f"int_{number}" for number in range(10)]
+    for name in names:
+        flokit.add_integration(name)
+    flokit.fail(EMPTY_LIST, path=LIST, times=None)
+    flokit.fail(Fault.slow(0.1), path=f"{LIST}/*", times=None)
+    at_once, most, read = 0, 0, FlokitAsyncHook.read_singly
+
+    async def counted(self: FlokitAsyncHook, integration_id: str) -> Any:
+        nonlocal at_once, most
+        at_once, most = at_once + 1, max(most, at_once + 1)
+        try:
+            return await read(self, integration_id)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(FlokitAsyncHook, "read_singly", counted)
+    events = asyncio.run(gather(*map(deferred, names)))
+    assert {event["ending"] for event in events} == {"ready"}
+    assert 1 < most < 10
+    assert [gets(flokit, f"{LIST}/{name}") for name in names] == [gets(flokit)] * 10
+
+
+def test_a_list_and_single_reads_make_a_whole(flokit: Simulator) -> None:
+    """A wait for what is listed and what is not ends when both are ready."""
+    listed = b'{"integrations": [{"id": "int_listed", "type": "adjust", "status": "connected"}]}'
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.answer(200, listed), path=LIST, times=None)
+
+    async def main() -> dict[str, Any]:
+        wait = asyncio.create_task(fire(deferred(["int_listed", STRIPE])))
+        await more_polls(flokit, 3)
+        assert not wait.done()
+        flokit.set_state(STRIPE, status="connected")
+        return await wait
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+@pytest.mark.parametrize("start", [deferred, trigger])
+def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator, start: Any) -> None:
+    """Not in the list and 404 when read singly: the one refusal that is about the integration itself."""
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> dict[str, Any]:
+        other = asyncio.create_task(fire(deferred()))
+        event = await fire(start("int_01hx4j7stirpe"))
+        assert not other.done()
+        flokit.set_state(STRIPE, status="connected")
+        assert (await other)["ending"] == "ready"
         return event
 
-    assert asyncio.run(main())["error"] == "FlokitNotFoundError"
+    event = asyncio.run(main())
+    assert (event["ending"], event["error"]) == ("failed", "FlokitNotFoundError")
+    assert f"did you mean {STRIPE}?" in event["message"]
+
+
+@pytest.mark.parametrize("fault", [503, 403, Fault.answer(503, b"", {"Retry-After": "3600"})], ids=str)
+def test_a_single_read_that_fails_is_told_once_and_stops_no_other(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, fault: Any
+) -> None:
+    """Its own wait goes on; the list is asked for and judged as ever."""
+    logs = TriggerLogs(monkeypatch)
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.add_integration("int_unlisted")
+    flokit.fail(fault, path=f"{LIST}/int_unlisted", times=5)
+    listed = b'{"integrations": [{"id": "%s", "type": "stripe", "status": "connected"}]}' % STRIPE.encode()
+    flokit.fail(Fault.answer(200, listed), path=LIST, times=None)
+
+    async def main() -> list[dict[str, Any]]:
+        unlisted = asyncio.create_task(logs.fire("unlisted", deferred("int_unlisted")))
+        other = await logs.fire("listed", deferred())
+        assert not unlisted.done()
+        return [other, await unlisted]
+
+    assert {event["ending"] for event in asyncio.run(main())} == {"ready"}
+    assert len(logs.of("unlisted", "cannot be asked")) == 1
+    assert len(logs.of("unlisted", "answers again")) == 1
+    assert logs.of("listed", "cannot be asked") == []
 
 
 def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> None:
     """One integration that FloKit describes wrongly does not stop the gates of all the others."""
     flokit.add_integration(STRIPE)
     flokit.add_integration("int_bad", type="adjust", last_synced_at="soon")
-    good, bad = asyncio.run(gather(trigger(), trigger("int_bad", timeout=0.4)))
+    good, bad = asyncio.run(gather(deferred(), deferred("int_bad", timeout=0.4)))
     assert good["ending"] == "ready"
     assert bad["ending"] == "timed_out"
-    assert "int_bad" in bad["message"]
+    assert "'last_synced_at'" in bad["message"]
 
 
-def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+# Nobody disturbs anybody
+
+
+def test_a_cancelled_wait_disturbs_no_other(flokit: Simulator) -> None:
+    """The poll goes on for those who stay, also if the one who started it leaves."""
+    flokit.add_integration(STRIPE, status="syncing")
+
+    async def main() -> dict[str, Any]:
+        first = asyncio.create_task(fire(deferred()))
+        await polls(flokit, 1)
+        second = asyncio.create_task(fire(deferred()))
+        await more_polls(flokit, 2)
+        first.cancel()
+        await more_polls(flokit, 2)
+        flokit.set_state(STRIPE, status="connected")
+        return await second
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_a_wait_that_breaks_disturbs_no_other(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours while one wait is judged is raised in that trigger and no other."""
+    flokit.add_integration("int_a", status="syncing")
+    flokit.add_integration("int_b", status="syncing")
+
+    def note(each: Wait) -> None:
+        if each.conditions.ids == ("int_a",):
+            raise KeyError("a bug")
+
+    looks(monkeypatch, note)
+
+    async def main() -> dict[str, Any]:
+        other = asyncio.create_task(fire(deferred("int_b")))
+        with pytest.raises(KeyError, match="a bug"):
+            await fire(deferred("int_a"))
+        flokit.set_state("int_b", status="connected")
+        return await other
+
+    assert asyncio.run(main())["ending"] == "ready"
+
+
+def test_two_connections_do_not_delay_each_other(flokit: SimulatedFlokit) -> None:
     """Each connection has a poll of its own."""
     flokit.add_integration(STRIPE)
-    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_OTHER", flokit.connection_uri(flokit.read_only_key))
+    flokit.connect("flokit_other", flokit.read_only_key)
     flokit.fail(Fault.slow(4))
 
     async def main() -> None:
-        slow = asyncio.create_task(fire(trigger(timeout=30)))
+        slow = asyncio.create_task(fire(deferred()))
         await polls(flokit, 1)
-        assert (await fire(trigger(flokit_conn_id="flokit_other")))["ending"] == "ready"
+        assert (await fire(deferred(flokit_conn_id="flokit_other")))["ending"] == "ready"
         assert not slow.done()
         assert (await slow)["ending"] == "ready"
 
     asyncio.run(main())
 
 
-def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
-    """Airflow allows poke_interval=0; FloKit gets one request a second then."""
-    flokit.add_integration(STRIPE, status="syncing")
-    asyncio.run(fire(trigger(poll_interval=0, timeout=0.5)))
-    assert gets(flokit) <= 2
+def test_who_comes_when_the_last_has_just_left_is_served(flokit: Simulator) -> None:
+    """The poll that stops with the last wait does not take the next one down with it."""
+    flokit.add_integration(STRIPE)
+
+    async def main() -> list[dict[str, Any]]:
+        return [await fire(deferred()) for _ in range(5)]
+
+    assert [event["ending"] for event in asyncio.run(main())] == ["ready"] * 5
 
 
-def test_nothing_is_left_behind_after_a_crowd(flokit: Simulator) -> None:
-    """No task, no poller, whatever way the waits ended."""
+def test_the_poll_stops_with_the_last_wait(flokit: Simulator) -> None:
+    """No task and no poller is left, whether the waits ended or were cancelled."""
     for number in range(50):
         flokit.add_integration(f"int_{number}", status="connected" if number % 2 else "syncing")
 
-    async def main() -> set[asyncio.Task[Any]]:
-        running = [asyncio.create_task(fire(trigger(f"int_{n}"))) for n in range(50)]
-        await asyncio.sleep(0.3)
+    async def main() -> None:
+        running = [asyncio.create_task(fire(deferred(f"int_{n}"))) for n in range(50)]
+        await until(lambda: sum(each.done() for each in running) == 25)
         for each in running:
             each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(asyncio.all_tasks()) == 1)
         assert Poller._all[asyncio.get_running_loop()] == {}
-        return asyncio.all_tasks()
 
-    assert len(asyncio.run(main())) == 1
+    asyncio.run(main())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_flokit.triggers import _watcher
-from tests.triggers.polls import LIST, gets, until
-from tests.triggers.test_watchers import STRIPE, TIMES, polled, watcher
+from airflow_provider_flokit.triggers import _asset_events
+from tests.triggers.polls import LIST, STRIPE, gets, more_polls, until
+from tests.triggers.test_watchers import TIMES, seen, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -59,7 +60,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
     database = Database()
-    monkeypatch.setattr(AssetStateStoreAccessor, "aget", lambda self, key: database.get(self._name, key))
+    monkeypatch.setattr(AssetStateStoreAccessor, "aget", lambda self, key, _=None: database.get(self._name, key))
     monkeypatch.setattr(AssetStateStoreAccessor, "aset", lambda self, *item: database.set(self._name, *item))
     return database
 
@@ -151,12 +152,12 @@ def test_two_watchers_one_request_per_interval(flokit: Simulator, database: Data
         flokit.add_integration(name, last_synced_at=TIMES[0])
 
     async def play() -> None:
-        await polled(flokit)
+        await seen(flokit)
         began, before = time.monotonic(), gets(flokit)
-        await polled(flokit, 3)
+        await seen(flokit)
         assert gets(flokit) - before <= (time.monotonic() - began) / 0.4 + 1
         synced(flokit, 1, "int_b")
-        await polled(flokit)
+        await seen(flokit)
 
     triggers = [watcher("int_a", poll_interval=0.4), watcher("int_b", poll_interval=0.4), watcher("int_a")]
     triggers[2].poll_interval = 60.0
@@ -167,19 +168,19 @@ def test_two_watchers_one_request_per_interval(flokit: Simulator, database: Data
 def test_a_quiet_watcher_writes_nothing(flokit: Simulator, database: Database) -> None:
     """What has been seen is saved once at the beginning, so that the downtime after it is covered, and at changes."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    live(database, watching(watcher())(lambda: polled(flokit, 8)))
+    live(database, watching(watcher())(lambda: more_polls(flokit, 8)))
     assert (database.writes, database.events) == (1, [])
-    live(database, watching(watcher())(lambda: polled(flokit, 8)))
+    live(database, watching(watcher())(lambda: more_polls(flokit, 8)))
     assert (database.writes, database.events) == (1, [])
 
 
 def test_a_sync_while_no_triggerer_runs_is_told_once(flokit: Simulator, database: Database) -> None:
     """The next triggerer finds what the last one had seen."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    live(database, watching(watcher())(lambda: polled(flokit, 3)))
+    live(database, watching(watcher())(lambda: seen(flokit)))
     synced(flokit, 1)
     for _ in range(3):
-        live(database, watching(watcher())(lambda: polled(flokit, 3)))
+        live(database, watching(watcher())(lambda: seen(flokit)))
     assert database.told == [TIMES[1]]
 
 
@@ -189,7 +190,7 @@ def test_a_triggerer_lost_after_the_event_does_not_repeat_it(flokit: Simulator, 
 
     async def life(triggerer: Triggerer) -> None:
         triggerer.start(watcher())
-        await polled(flokit, 3)
+        await seen(flokit)
         flokit.fail(503, times=None, path=LIST, after=2)
         synced(flokit, 1)
         await until(lambda: database.told)
@@ -197,7 +198,7 @@ def test_a_triggerer_lost_after_the_event_does_not_repeat_it(flokit: Simulator, 
 
     live(database, life)
     flokit.clear_faults()
-    live(database, watching(watcher())(lambda: polled(flokit, 4)))
+    live(database, watching(watcher())(lambda: more_polls(flokit, 4)))
     assert database.told == [TIMES[1]]
 
 
@@ -208,14 +209,14 @@ def test_a_triggerer_lost_before_the_event_is_stored_does_not_lose_it(flokit: Si
     async def life(triggerer: Triggerer) -> None:
         triggerer.persists = False
         triggerer.start(watcher())
-        await polled(flokit, 3)
+        await seen(flokit)
         synced(flokit, 1)
         await until(lambda: triggerer._waiting)
-        await polled(flokit, 4)
+        await more_polls(flokit, 4)
 
     live(database, life)
     assert database.told == []
-    live(database, watching(watcher())(lambda: polled(flokit, 4)))
+    live(database, watching(watcher())(lambda: more_polls(flokit, 4)))
     assert database.told == [TIMES[1]]
 
 
@@ -226,32 +227,36 @@ def test_a_repeated_event_can_be_told(flokit: Simulator, database: Database) -> 
     async def life(triggerer: Triggerer) -> None:
         triggerer.persists = False
         triggerer.start(watcher())
-        await polled(flokit, 3)
+        await seen(flokit)
         synced(flokit, 1)
         await until(lambda: triggerer._waiting)
         triggerer.persist(confirm=False)
 
     live(database, life)
-    live(database, watching(watcher())(lambda: polled(flokit, 4)))
+    live(database, watching(watcher())(lambda: more_polls(flokit, 4)))
     assert database.told == [TIMES[1]] * 2
     assert database.events[0] == database.events[1]
 
 
-def test_assets_with_the_same_trigger_share_what_was_seen(flokit: Simulator, database: Database) -> None:
-    """Airflow keeps one trigger for equal ones; what it has seen is saved for each asset, and any one is enough."""
+def test_assets_that_share_a_trigger_go_on_without_the_store(
+    flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow keeps one trigger row for equal triggers, and which asset is meant is not known: a warning says so."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
 
     async def life(triggerer: Triggerer) -> None:
-        triggerer.start(watcher(), "first", "second")
-        await polled(flokit, 3)
+        running = triggerer.start(watcher(), "first", "second")
+        await seen(flokit)
+        synced(flokit, 1)
+        await seen(flokit)
+        assert not running.done()
 
     live(database, life)
-    assert {name for name, _ in database.store} == {"first", "second"}
-    synced(flokit, 1)
-    database.store = {key: value for key, value in database.store.items() if key[0] == "second"}
-    live(database, life)
-    live(database, life)
     assert database.told == [TIMES[1]]
+    assert database.store == {}
+    (warning,) = [r.getMessage() for r in caplog.records if "without Airflow's asset state store" in r.getMessage()]
+    assert STRIPE in warning
+    assert "let its arguments differ" in warning
 
 
 def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database) -> None:
@@ -262,7 +267,7 @@ def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database)
     async def life(triggerer: Triggerer) -> None:
         for trigger in (watcher("int_a"), watcher("int_b"), watcher("int_b", on="error")):
             triggerer.start(trigger, "both")
-        await polled(flokit, 4)
+        await more_polls(flokit, 4)
 
     live(database, life)
     assert len(database.store) == 3
@@ -279,16 +284,16 @@ def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database)
 def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(flokit: Simulator, database: Database) -> None:
     """Without what was seen before, nothing is told, and nothing ends; once it can be read, nothing is lost."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    live(database, watching(watcher())(lambda: polled(flokit, 3)))
+    live(database, watching(watcher())(lambda: seen(flokit)))
     synced(flokit, 1)
 
     async def life(triggerer: Triggerer) -> None:
         database.away = True
         running = triggerer.start(watcher())
-        await polled(flokit, 4)
+        await more_polls(flokit, 4)
         assert database.told == []
         database.away = False
-        await polled(flokit, 3)
+        await seen(flokit)
         assert not running.done()
 
     live(database, life)
@@ -298,23 +303,26 @@ def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(flokit: Simu
 def test_a_store_that_is_away_later_ends_no_watcher(
     flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Events go on; what was seen is saved as soon as it can be, without another change."""
+    """Events go on; what was seen is saved as soon as it can be; the trouble is told once, and once that it is over."""
+    caplog.set_level(logging.INFO)
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
 
     async def life(triggerer: Triggerer) -> None:
         running = triggerer.start(watcher())
-        await polled(flokit, 3)
+        await seen(flokit)
         database.away = True
         synced(flokit, 1)
-        await polled(flokit, 4)
+        await more_polls(flokit, 5)
         assert database.told == [TIMES[1]]
+        assert caplog.text.count("works again.") == 0
         database.away = False
-        await polled(flokit, 3)
+        await seen(flokit)
         assert not running.done()
 
     live(database, life)
-    assert "cannot save what it has seen" in caplog.text
-    live(database, watching(watcher())(lambda: polled(flokit, 3)))
+    assert caplog.text.count("what it has seen cannot be saved (RuntimeError: the API server is away)") == 1
+    assert caplog.text.count("works again.") == 1
+    live(database, watching(watcher())(lambda: seen(flokit)))
     assert database.told == [TIMES[1]]
 
 
@@ -322,8 +330,8 @@ def test_a_store_that_does_not_answer_holds_nothing_up_for_long(
     flokit: Simulator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A triggerer that shuts down must not hang on it."""
-    assert _watcher.STORE_PATIENCE <= 10
-    monkeypatch.setattr(_watcher, "STORE_PATIENCE", 0.05)
+    assert _asset_events._STORE_PATIENCE == 10
+    monkeypatch.setattr(_asset_events, "_STORE_PATIENCE", 0.05)
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
 
     async def never(*_: Any) -> None:
@@ -332,9 +340,9 @@ def test_a_store_that_does_not_answer_holds_nothing_up_for_long(
     monkeypatch.setattr(database, "set", never)
 
     async def play() -> None:
-        await polled(flokit, 3)
+        await seen(flokit)
         synced(flokit, 1)
-        await polled(flokit, 4)
+        await more_polls(flokit, 4)
 
     live(database, watching(watcher())(play))
     assert database.told == [TIMES[1]]
@@ -347,7 +355,7 @@ def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(flokit: Simu
 
     async def life(triggerer: Triggerer) -> None:
         first, second = triggerer.start(watcher("int_a")), triggerer.start(watcher("int_b"))
-        await polled(flokit, 3)
+        await seen(flokit)
         triggerer.persists = False
         synced(flokit, 1, "int_a")
         with pytest.raises(shared_stream.AckTimeout):
@@ -355,12 +363,12 @@ def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(flokit: Simu
         triggerer.persists = True
         triggerer._waiting.clear()
         synced(flokit, 2, "int_b")
-        await polled(flokit, 3)
+        await seen(flokit)
         assert not second.done()
         assert [event["integration_id"] for event in database.events] == ["int_b"]
 
     live(database, life, ack_timeout=0.3)
-    live(database, watching(watcher("int_a"), watcher("int_b"))(lambda: polled(flokit, 4)))
+    live(database, watching(watcher("int_a"), watcher("int_b"))(lambda: more_polls(flokit, 4)))
     assert [(event["integration_id"], event["last_synced_at"]) for event in database.events] == [
         ("int_b", TIMES[2]),
         ("int_a", TIMES[1]),
@@ -371,21 +379,14 @@ def test_a_watcher_that_comes_later_gets_the_present_state(flokit: Simulator, da
     """After a restart the watchers come one by one; none has to wait for a change to learn what it missed."""
     for name in ("int_a", "int_b"):
         flokit.add_integration(name, last_synced_at=TIMES[0])
-    live(database, watching(watcher("int_a"), watcher("int_b"))(lambda: polled(flokit, 3)))
+    live(database, watching(watcher("int_a"), watcher("int_b"))(lambda: seen(flokit)))
     synced(flokit, 1, "int_b")
 
     async def life(triggerer: Triggerer) -> None:
         triggerer.start(watcher("int_a"))
-        await polled(flokit, 4)
+        await more_polls(flokit, 4)
         triggerer.start(watcher("int_b"))
-        await polled(flokit, 3)
+        await seen(flokit)
 
     live(database, life)
     assert database.told == [TIMES[1]]
-
-
-def test_long_names_make_keys_that_fit() -> None:
-    """The store's keys are bounded; what is cut off still tells two watchers apart."""
-    keys = {_watcher.Store(None, f"flokit/synced/{'c' * 300}/int_{'x' * 240}{end}").key for end in "ab"}
-    assert len(keys) == 2
-    assert max(map(len, keys)) <= 512
