@@ -18,19 +18,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from airflow_provider_flokit.simulator import RemoteSimulator, Sync
+from airflow_provider_flokit.simulator import Simulator, Sync
 from tests.checkout import EXAMPLE_DAGS
-from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal, free_port
-from tests.system.processes import Component, stop_all
+from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal
 from tests.system.settings import AIRFLOW_VERSION
 from tests.system.workspace import look_at_workspace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DAG_ID, SYNC, LOAD = "flokit_gate", "sync_stripe", "load_warehouse"
 INTEGRATION = "int_01hx4j7stripe"
@@ -53,7 +48,7 @@ class Gate:
     :param warehouse: The SQLite file that it loads into.
     """
 
-    def __init__(self, simulator: RemoteSimulator, airflow: LocalAirflow, warehouse: Path) -> None:
+    def __init__(self, simulator: Simulator, airflow: LocalAirflow, warehouse: Path) -> None:
         self.simulator = simulator
         self.airflow = airflow
         self.warehouse = warehouse
@@ -170,44 +165,12 @@ def expect(as_told: bool, what: str) -> None:
         raise NotAsToldError(f"Not as told: {what}")
 
 
-@contextlib.contextmanager
-def running_simulator(scratch: Path) -> Iterator[RemoteSimulator]:
-    """Run a FloKit simulator in a process of its own."""
-    port = free_port()
-    arguments = [
-        "--port",
-        str(port),
-        "--start-delay",
-        "2",
-        "--duration",
-        "6",
-        "--integration",
-        f"{INTEGRATION}:stripe",
-    ]
-    command = [sys.executable, "-m", "airflow_provider_flokit.simulator", *arguments]
-    component = Component(command, os.environ, scratch / "simulator.log")
-    try:
-        component.start()
-        simulator = RemoteSimulator(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                simulator.integration(INTEGRATION)
-                break
-            except OSError as error:
-                if not component.running or time.monotonic() > deadline:
-                    raise NotAsToldError(f"the simulator did not start:\n{component.output}") from error
-                time.sleep(0.1)
-        yield simulator
-    finally:
-        stop_all([component], grace=3.0)
-
-
 def play(scratch: Path) -> None:
     """Start a simulator and an Airflow, and tell both stories."""
     warehouse = scratch / "warehouse.db"
     with contextlib.ExitStack() as stack:
-        simulator = stack.enter_context(running_simulator(scratch))
+        simulator = stack.enter_context(Simulator(sync=Sync(start_delay=2.0, duration=6.0)))
+        simulator.add_integration(INTEGRATION, type="stripe")
         console.print(f"A FloKit simulator listens on {simulator.url}")
         began = time.monotonic()
         console.print("Airflow starts, with a database of its own ... ", end="")
