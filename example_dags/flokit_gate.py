@@ -48,13 +48,14 @@ with DAG(
     )
 
     @task
-    def load_warehouse(integration: Any) -> int:
+    def load_warehouse(receipt: Any) -> int:
         """Load what the sync brought in; run again for the same sync, it writes the same rows again."""
         # Imported when the task runs, so that reading the DAG file stays quick.
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        stats = FlokitHook().get_integration(integration["id"]).to_json()["sync_stats"]
-        rows = [(integration["id"], integration["last_synced_at"], *metric) for metric in stats.items()]
+        integration = FlokitHook().get_integration(receipt["integration_id"]).to_json()
+        synced_at, stats = integration["last_synced_at"], integration["sync_stats"]
+        rows = [(integration["id"], synced_at, *metric) for metric in stats.items()]
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
             warehouse.execute(
                 "CREATE TABLE IF NOT EXISTS integration_metrics"
@@ -63,5 +64,5 @@ with DAG(
             warehouse.executemany("INSERT OR REPLACE INTO integration_metrics VALUES (?, ?, ?, ?)", rows)
         return len(rows)
 
-    # The final state of the integration, as the operator saw it when the sync had ended.
-    load_warehouse(sync.output["integration"])
+    # The receipt: which integration, which sync, and what it looked like before.
+    load_warehouse(sync.output)

@@ -1,12 +1,13 @@
 """
-Sync many integrations side by side with one mapped task.
+Sync many integrations side by side, with two mapped tasks.
 
-`sync` becomes one task instance per integration, each with a log, retries and an outcome of its own. All
-of them wait deferred, and the triggerer asks FloKit **once** per interval for all of them together.
+`sync` becomes one task instance per integration and asks FloKit for a sync each. `synced` waits for these
+syncs, each instance for the one of its receipt, with a log, retries and an outcome of its own. All of them
+wait deferred, and the triggerer asks FloKit **once** per interval for all of them together.
 `load_warehouse` runs when all syncs have succeeded.
 
-An integration that synced within the last 15 minutes is not synced again (`skip_if_synced_within`); the
-log says so.
+An integration that synced within the last 15 minutes is not synced again (`skip_if_synced_within`); its
+receipt says so, and the wait for it is over at once.
 
 **Needed:** the connection `flokit_default` with a read-write API key, and ids of integrations of yours.
 The list can also come from a task, for instance one that calls `FlokitHook().list_integrations()`.
@@ -25,6 +26,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 
 # Stands for your warehouse: an SQLite file.
 WAREHOUSE = os.environ.get("FLOKIT_DEMO_WAREHOUSE", str(Path(tempfile.gettempdir(), "flokit_warehouse.db")))
@@ -39,12 +41,17 @@ with DAG(
 ):
     sync = FlokitTriggerSyncOperator.partial(
         task_id="sync",
-        wait_for_completion=True,
-        deferrable=True,
-        poll_interval=10,  # seconds between looks at FloKit
-        timeout=3600,  # seconds until a wait gives up
         skip_if_synced_within=timedelta(minutes=15),
+        map_index_template="{{ task.integration_id }}",  # the UI shows the id instead of a number
     ).expand(integration_id=["int_01hx4j7revenuecat", "int_01hx4j7appsflyer", "int_01hx4j7stripe"])
+
+    synced = FlokitIntegrationSensor.partial(
+        task_id="synced",
+        deferrable=True,
+        poke_interval=10,  # seconds between looks at FloKit
+        timeout=3600,  # seconds until a wait gives up
+        map_index_template="{{ task.receipt['integration_id'] }}",
+    ).expand(receipt=sync.output)
 
     @task
     def load_warehouse(integrations: Any) -> int:
@@ -58,4 +65,4 @@ with DAG(
             warehouse.executemany("INSERT OR REPLACE INTO loads VALUES (?, ?, ?)", rows)
         return len(rows)
 
-    load_warehouse(sync.output["integration"])
+    load_warehouse(synced.output)

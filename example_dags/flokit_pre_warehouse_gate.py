@@ -3,8 +3,11 @@ Hold the nightly load back until every source has synced.
 
 FloKit syncs the integrations on its own schedule, and this DAG triggers nothing. `sources_ready` waits
 until all of them are `connected` **and** have synced since the end of the data interval, so that the
-load sees the whole day. If one of them is in error, the wait fails at once and names it with FloKit's
-own message.
+load sees the whole day. If one of them is in error and has not synced since, the wait fails at once and
+names it with FloKit's own message.
+
+This is a gate for scheduled runs. In a run that a person starts, the data interval ends at the click on
+Airflow 3, so the gate waits for the next sync; docs/recipes.md says what to write instead.
 
 A read-only API key is enough. While it waits, the task is *deferred* and occupies no worker.
 

@@ -1,9 +1,9 @@
 """
 Trigger a sync in one task and wait for it in another.
 
-`sync_stripe` only asks FloKit for the sync and is done at once; its *receipt* says which sync that was
-and what the integration looked like before it. `stripe_synced` takes the receipt and waits for that very
-sync, and `load_warehouse` runs after it. The outcome is the same as with `wait_for_completion=True` in
+`sync_stripe` only asks FloKit for the sync and is done at once. It returns a *receipt*, which says which
+sync that is and what the integration looked like before it. `stripe_synced` takes the receipt and waits for
+that very sync, and `load_warehouse` runs after it. The outcome is the same as with `wait_for_completion=True` in
 one task (see `flokit_gate`).
 
 Two tasks are worth it when something else can be done meanwhile, here `prepare_tables`, or when the wait
@@ -42,7 +42,7 @@ with DAG(
 
     synced = FlokitIntegrationSensor(
         task_id="stripe_synced",
-        receipt=sync.output["receipt"],
+        receipt=sync.output,
         deferrable=True,
         poke_interval=10,  # seconds between looks at FloKit
         timeout=3600,  # seconds until the wait gives up

@@ -99,7 +99,7 @@ class Snapshot:
         close = suggestion(name, known)
         there = listed(f"{i.id} ({i.type})" for i in sorted(self.integrations.values(), key=lambda i: i.id))
         return FlokitNotFoundError(
-            f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the {kind}, "
-            f"and that the key belongs to the right workspace (connection {conn_id!r}). The workspace has: "
+            f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the "
+            f"{kind}, and that the key belongs to the right workspace (connection {conn_id!r}). The workspace has: "
             f"{there or 'no integrations'}."
         )

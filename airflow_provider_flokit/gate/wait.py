@@ -292,16 +292,19 @@ class Wait:
 
     def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> None:
         """Log the beginning, then every change of status."""
+        known = {i.id: status_of(i) for i in before}
+        if self.announced and not before:
+            # The beginning was logged before this process looked first: a baseline is what it told of.
+            known = {i: status_of(receipt.baseline) for i, receipt in self.conditions.receipts.items()}
         self.announce(self._now, at)
-        old = {i.id: (i.status, i.error_message) for i in before}
         for integration, verdict in zip(self._now, verdicts, strict=True):
-            was, is_ = old.get(integration.id), (integration.status, integration.error_message)
+            was, is_ = known.get(integration.id), status_of(integration)
             if verdict.warning:
                 self.log.warning("%s: %s.", _name(integration), verdict.warning)
-            elif was != is_ and not isinstance(integration.status, IntegrationStatus):
+            elif not isinstance(integration.status, IntegrationStatus) and (was != is_ or not before):
                 self.log.warning("%s.", self._reason(integration, verdict))
             elif was is not None and was != is_:
-                self.log.info("%s; it was %s.", self._reason(integration, verdict), was[0])
+                self.log.info("%s; it was %s.", self._reason(integration, verdict), was)
 
     def _reason(self, integration: Integration, verdict: Verdict) -> str:
         return f"{_name(integration)} {verdict.reason}"
@@ -328,15 +331,22 @@ class Wait:
         )
 
 
+def status_of(integration: Integration) -> str:
+    """
+    Return the status as it is said: ``connected``, ``in error: bad secret``.
+
+    :param integration: The integration.
+    """
+    status = "in error" if integration.status == IntegrationStatus.ERROR else shown(integration.status)
+    return f"{status}: {shown(integration.error_message)}" if integration.error_message else status
+
+
 def _name(integration: Integration) -> str:
     return f"{shown(integration.id)} ({shown(integration.type)})"
 
 
 def _state(integration: Integration, at: datetime) -> str:
-    said = f": {shown(integration.error_message)}" if integration.error_message else ""
-    return (
-        f"{_name(integration)} is {shown(integration.status)}{said}, last synced {ago(integration.last_synced_at, at)}"
-    )
+    return f"{_name(integration)} is {status_of(integration)}, last synced {ago(integration.last_synced_at, at)}"
 
 
 def _utcnow() -> datetime:

@@ -256,6 +256,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
         from airflow_provider_flokit.gate.decision import is_fresh
+        from airflow_provider_flokit.gate.wait import status_of
         from airflow_provider_flokit.gate.words import ago, duration
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 
@@ -274,8 +275,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
             limit = duration(within.total_seconds())
             self.log.info("Not syncing %s: last synced %s, which is within %s.", name, last, limit)
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
-        said = f": {shown(baseline.error_message)}" if baseline.error_message else ""
-        self.log.info("Syncing %s. Until now it is %s%s, last synced %s.", name, shown(baseline.status), said, last)
+        self.log.info("Syncing %s. Until now it is %s, last synced %s.", name, status_of(baseline), last)
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
             self.log.info("A sync is running, which an earlier try may have started: waiting for that one.")

@@ -68,7 +68,8 @@ def before_post(stage: Stage, row: Row) -> None:
     simulator.clear_faults()
     stage.end(run)
     judge(stage, row, run, tasks[:3], conn_id="chaos_before_post", syncs=1, tries=RETRIED)
-    judge(stage, row, run, tasks[3:], conn_id="chaos_before_post", syncs=1, tries=RETRIED, names=SAME)
+    # The late POST has started a sync by then: the retry goes on with it, and knows no id of it.
+    judge(stage, row, run, tasks[3:], conn_id="chaos_before_post", syncs=1, tries=RETRIED, names=None)
 
 
 @case("after_post", "worker lost between POST and deferral", "worker and task")
@@ -90,7 +91,7 @@ def after_post(stage: Stage, row: Row) -> None:
     for task in tasks:
         _kill_in_request(stage, run, task, simulator, "POST")
     stage.end(run)
-    judge(stage, row, run, tasks, conn_id="chaos_after_post", syncs=1, tries=RETRIED, names=SAME)
+    judge(stage, row, run, tasks, conn_id="chaos_after_post", syncs=1, tries=RETRIED, names=None)
 
 
 @case("in_worker", "worker lost while it waits in worker mode", "worker and task")
@@ -224,7 +225,7 @@ def running(stage: Stage, row: Row) -> None:
     stage.end(run)
     for task in tasks:
         log = stage.airflow.task_log(*run, task)
-        row.expect("attached" in log, f"{task}: the log does not say that it attached")
+        row.expect("HTTP 409" in log, f"{task}: the log does not say that it attached")
     judge(stage, row, run, tasks, conn_id="chaos_running", syncs=0, names=None)
 
 
@@ -312,16 +313,26 @@ def outage(stage: Stage, row: Row) -> None:
     _judge_all_modes(stage, row, run)
 
 
-@case("rotation", "API key rotated in the middle of the wait", "the old key", act=2)
+ROTATED = 40.0
+"""Seconds until somebody has put the new key into the connection."""
+
+
+@case("rotation", f"API key rotated, the connection updated {ROTATED:g} s later", "the old key", act=2)
 def rotation(stage: Stage, row: Row) -> None:
-    """Replace the key under waits of all modes, in FloKit and in Airflow's database."""
+    """Replace the key in FloKit under waits of all modes, and later in Airflow's database; all syncs end meanwhile."""
     simulator = stage.simulators["chaos_rotation"]
     stage.set_connection("chaos_rotation", simulator, simulator.api_key, new=True)
     run = _start_all_modes(stage, "chaos_rotation", _staggered(5, 12))
-    stage.set_connection("chaos_rotation", simulator, NEW_KEY, new=False)
     simulator.rotate_key(NEW_KEY)
     simulator.time.go()
     stage.tell("chaos_rotation: the old key is dead")
+    stage.idle(ROTATED)
+    row.expect(
+        all(stage.airflow.task_states(*run)[task, -1] == state for task, state in _MODES.items()),
+        f"the waits did not go on: {stage.airflow.task_states(*run)}",
+    )
+    stage.set_connection("chaos_rotation", simulator, NEW_KEY, new=False)
+    stage.tell("chaos_rotation: the connection has the new key")
     stage.end(run)
     refused = [request for request in simulator.requests if request.status == 401]
     row.expect(refused, "no wait has noticed that the old key is dead")
@@ -396,10 +407,10 @@ def timeout(stage: Stage, row: Row) -> None:
         simulator.add_integration(f"int_{task}", sync=Sync(start_delay=1, duration=600))
     run = stage.run("chaos_timeout", {"synced_after": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
     stage.end(run)
-    told = ("AirflowSensorTimeout", "not ready within 6 s")
+    told = ("AirflowSensorTimeout", "not ready within 12 s")
     judge(stage, row, run, watches, conn_id="chaos_timeout", state="failed", syncs=0, said=told)
     judge(stage, row, run, ["late_watch_soft"], conn_id="chaos_timeout", state="skipped", syncs=0, said=told[1:])
-    told = ("FlokitWaitTimeoutError", "not ready within 6 s")
+    told = ("FlokitWaitTimeoutError", "not ready within 12 s")
     judge(stage, row, run, syncs, conn_id="chaos_timeout", state="failed", syncs=1, said=told)
 
 

@@ -49,7 +49,8 @@ def judge(
     :param tries: How many tries were to be made.
     :param runs: How often a worker was to run the last try, 2 for one that was deferred; None: whatever.
     :param said: Texts that the log of the last try must hold.
-    :param names: Which of the syncs that were started the operator's XComs name; None: it attached to one.
+    :param names: Which of the syncs that were started the operator's receipt names; None: it went on with one whose
+        id it does not know.
     """
     simulator = stage.simulators[conn_id]
     every_sync: dict[str, list[SyncRun]] = {}
@@ -118,18 +119,14 @@ def _wrong_events(events: Counter[str], runs: int | None) -> list[str]:
 def _wrong_xcoms(xcoms: Mapping[str, Any], sync: SyncRun, sync_id: str | None) -> list[str]:
     """Say which XComs are not those of a sync, and of an operator that knows it by this id."""
     wrong = []
-    is_operator = "receipt" in xcoms
-    state = xcoms.get("integration" if is_operator else "return_value") or {}
+    returned = xcoms.get("return_value") or {}
+    is_operator = "baseline" in returned
+    state = (xcoms.get("integration") or {}) if is_operator else returned
     synced_at = state.get("last_synced_at")
     if synced_at is None or datetime.fromisoformat(synced_at) != sync.finished_at:
         wrong.append(f"the sync ended at {sync.finished_at}, the XCom says {synced_at}")
-    if is_operator:
-        for where, what in (
-            ("receipt", xcoms["receipt"].get("sync_id")),
-            ("return value", xcoms.get("return_value")),
-        ):
-            if what != sync_id:
-                wrong.append(f"the {where} names the sync {what}, not {sync_id}")
+    if is_operator and returned.get("sync_id") != sync_id:
+        wrong.append(f"the receipt names the sync {returned.get('sync_id')}, not {sync_id}")
     return wrong
 
 

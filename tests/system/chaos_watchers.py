@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_flokit.models import timestamp
 from airflow_provider_flokit.simulator import Sync
 from tests.system.chaos_cases import ERROR, case
 
@@ -87,8 +88,8 @@ class Watching:
         rows = self.stage.airflow.query(
             "SELECT value FROM asset_state_store WHERE key LIKE ?", (f"%/{last.integration_id}",)
         )
-        seen = last.finished_at
-        return seen is not None and bool(rows) and all(seen.isoformat() in str(row["value"]) for row in rows)
+        seen = timestamp(last.finished_at)
+        return seen is not None and bool(rows) and all(seen in str(row["value"]) for row in rows)
 
     def settle(self, what: str) -> None:
         """Wait until every run that must be has begun, and see that no other does."""

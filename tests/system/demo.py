@@ -170,7 +170,7 @@ def play(scratch: Path) -> None:
     warehouse = scratch / "warehouse.db"
     with contextlib.ExitStack() as stack:
         simulator = stack.enter_context(Simulator(sync=Sync(start_delay=2.0, duration=6.0)))
-        simulator.add_integration(INTEGRATION)
+        simulator.add_integration(INTEGRATION, type="stripe")
         console.print(f"A FloKit simulator listens on {simulator.url}")
         began = time.monotonic()
         console.print("Airflow starts, with a database of its own ... ", end="")

@@ -19,7 +19,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.checkout import REPOSITORY
-from tests.system.package import CommandError, distributions_in, new_environment, run
+from tests.system.package import CommandError, distributions_in, install, installed_in, new_environment, run
 from tests.system.settings import AIRFLOW_VERSION
 
 DIST: Final = REPOSITORY / "dist"
@@ -54,9 +54,13 @@ def release(scratch: Path) -> None:
     run(tools, "-m", "twine", "check", "--strict", *sorted(DIST.iterdir()))
     tell("Checking what is inside")
     test("tests/test_supply.py")
-    tell(f"Installing the wheel beside Airflow {AIRFLOW} into a clean environment, a minute or two")
+    tell(f"Installing Airflow {AIRFLOW} into a clean environment, a minute or two, then the wheel")
     wheel = distributions_in(DIST).wheel
-    python = new_environment(scratch / "clean", [wheel, f"apache-airflow=={AIRFLOW}.*"], CONSTRAINTS)
+    python = new_environment(scratch / "clean", [f"apache-airflow=={AIRFLOW}.*"], CONSTRAINTS)
+    before = installed_in(python)
+    install(python, [wheel], CONSTRAINTS)
+    if (added := installed_in(python) - before) != {"airflow-provider-flokit"}:
+        raise CommandError(f"The wheel has added {', '.join(sorted(added))} to Airflow's own distributions.")
     tell("Trying it there: the provider, connections, the example DAGs of the sdist")
     test("tests/system/test_installed.py", "--installed", python)
 

@@ -132,6 +132,18 @@ def test_the_load_runs_once_the_data_is_there(stage: Stage, dag_id: str, table: 
     assert integrations <= stage.loaded(table)
 
 
+def test_mapped_tasks_are_called_by_their_integration(stage: Stage) -> None:
+    """The UI shows each instance of the mapped tasks by the id of its integration."""
+    run_id = stage.runs["flokit_mapped_sync"]
+    assert stage.airflow.wait_for_run("flokit_mapped_sync", run_id, timeout=300) == "success"
+    for task_id in ("sync", "synced"):
+        rows = stage.airflow.query(
+            "SELECT rendered_map_index FROM task_instance WHERE dag_id = 'flokit_mapped_sync' AND task_id = ?",
+            (task_id,),
+        )
+        assert {row["rendered_map_index"] for row in rows} == {REVENUECAT, APPSFLYER, STRIPE}
+
+
 def test_a_failed_sync_holds_the_load_back_and_the_log_says_why(stage: Stage) -> None:
     """The load is upstream_failed; the sync task's log has FloKit's message, and no log the key."""
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
@@ -151,7 +163,7 @@ def test_the_sync_of_one_dag_starts_the_other(stage: Stage) -> None:
     run_id = stage.runs["flokit_asset_producer"]
     assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=300) == "success"
     stage.first_success("flokit_asset_consumer")
-    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")["sync_id"]
     assert stage.rows("consumed") == [(ADAPTY, sync_id, 42)]
 
 
@@ -179,7 +191,7 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
     """Airflow's real OpenLineage provider writes what the operator tells it: dataset, numbers, sync and outcome."""
     run_id = stage.runs["flokit_asset_producer"]
     assert stage.airflow.wait_for_run("flokit_asset_producer", run_id, timeout=300) == "success"
-    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")
+    sync_id = stage.airflow.xcom("flokit_asset_producer", run_id, "sync_adapty")["sync_id"]
     event = stage.told_openlineage("flokit_asset_producer.sync_adapty", "COMPLETE", sync_id)
     (dataset,) = event["outputs"]
     assert (dataset["namespace"], dataset["name"]) == ("flokit://flokit_default", ADAPTY)
@@ -194,11 +206,12 @@ def test_openlineage_hears_of_the_sync(stage: Stage) -> None:
 
 def test_openlineage_hears_of_the_failure(stage: Stage) -> None:
     """A failed sync is told with its error; the key is in no line."""
-    # The very error of the sync before it would be told from that one only by having been seen syncing in between.
+    before = {sync.sync_id for sync in stage.simulator.syncs if sync.integration_id == FAILING}
+    # Another error than the one from before: a repeat of that one could pass unseen between two polls.
     stage.simulator.plan(FAILING, Sync(start_delay=1, duration=1, error=f"{REASON} again"))
     run_id = stage.airflow.trigger("flokit_gate", conf={"integration_id": FAILING})
     assert stage.airflow.wait_for_run("flokit_gate", run_id, timeout=300) == "failed"
-    sync_id = stage.airflow.xcom("flokit_gate", run_id, "sync_stripe", "receipt")["sync_id"]
+    (sync_id,) = {sync.sync_id for sync in stage.simulator.syncs if sync.integration_id == FAILING} - before
     event = stage.told_openlineage("flokit_gate.sync_stripe", "FAIL", sync_id)
     assert event["outputs"][0]["name"] == FAILING
     assert event["run"]["facets"]["flokit_sync"]["outcome"] == "failed"

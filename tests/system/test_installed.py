@@ -13,11 +13,12 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import airflow_provider_flokit
 from airflow_provider_flokit.simulator import Simulator
 from tests.checkout import EXAMPLE_DAGS, REPOSITORY
-from tests.system.package import NAME, environment_with
+from tests.system.package import NAME, come_with, dependencies_of, environment_with
 from tests.system.settings import AIRFLOW_3, environment
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Installed:
         self.home = home
         self.env = environment(home, home / "dags", home / "airflow.db", 0, parallelism=1, pool_slots=1)
         self.env["AIRFLOW__CORE__TEST_CONNECTION"] = "Enabled"
+        # Nothing of the checkout.
+        self.env.pop("PYTHONPATH", None)
         # Long enough that no table is folded.
         self.env["COLUMNS"] = "400"
 
@@ -112,6 +115,18 @@ def installed(
 # The provider
 
 
+def test_it_adds_no_other_distribution_to_a_bare_airflow(distributions: Distributions) -> None:
+    """What the wheel asks for is little, and all of it, with what that needs, comes with Airflow alone."""
+    asked = dependencies_of(distributions.wheel)
+    assert {each.name for each in asked} == {
+        "apache-airflow",
+        "apache-airflow-providers-common-compat",
+        "requests",
+    }
+    bare = come_with([Requirement("apache-airflow")])
+    assert come_with(asked) - bare == set()
+
+
 def test_it_is_the_wheel(installed: Installed) -> None:
     """What these tests use comes from the wheel; nothing of the checkout can be imported."""
     where = installed.run("-c", "import airflow_provider_flokit as p, sys; print(p.__file__, *sys.path)")
@@ -162,11 +177,11 @@ def test_connections_add(installed: Installed, simulator: Simulator, form: str) 
 
 
 def test_connections_test_with_a_wrong_key(installed: Installed, simulator: Simulator) -> None:
-    """The message names the connection, the status and what to do; the key is not in it."""
+    """The message tells the status and what to do; the key is not in it."""
     installed.airflow("connections", "add", "wrong_key", "--conn-json", simulator.connection_json("fk_rw_mistyped"))
     printed = installed.airflow("connections", "test", "wrong_key")
     assert "HTTP 401" in printed
-    assert "Put a valid API key into connection 'wrong_key'" in printed
+    assert "Put a valid API key into this connection" in printed
     assert "fk_rw_mistyped" not in printed
 
 

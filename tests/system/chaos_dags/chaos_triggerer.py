@@ -49,12 +49,10 @@ with DAG(
 
     # Start a sync; wait for it in another task.
     start = FlokitTriggerSyncOperator.partial(task_id="start").expand(integration_id=ids("start"))
-    follow = FlokitIntegrationSensor.partial(
+    FlokitIntegrationSensor.partial(
         task_id="follow",
-        receipt="{{ ti.xcom_pull(task_ids='start', key='receipt', map_indexes=ti.map_index) | tojson }}",
         deferrable=True,
         poke_interval=2,
         timeout=900,
         start_timeout=START_TIMEOUT,
-    ).expand(integration_id=ids("start"))
-    start >> follow
+    ).expand(receipt=start.output)

@@ -32,17 +32,18 @@ def started_by(dag_id: str, asset: Asset) -> None:
 if AIRFLOW_V_3_0_PLUS:
     from airflow.sdk import AssetWatcher
 
-    def watcher(name: str, integration_id: str, on: str = "synced") -> Watcher:
+    def watcher(name: str, integration_id: str, on: str = "synced", interval: float = 2) -> Watcher:
         """Return a watcher."""
-        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=CONN_ID, poll_interval=2, on=on)
+        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=CONN_ID, poll_interval=interval, on=on)
         return AssetWatcher(name=name, trigger=trigger)
 
     for name in ("a", "b"):
         watched = flokit_asset(f"int_{name}", flokit_conn_id=CONN_ID, watchers=[watcher(name, f"int_{name}")])
         started_by(f"chaos_watch_{name}", watched)
 
-    # A second asset of the same integration, watched twice: Airflow keeps one trigger for all three watchers.
-    twice = Asset(name="chaos_a_twice", watchers=[watcher("first", "int_a"), watcher("second", "int_a")])
+    # A second asset of the same integration, watched twice: one trigger of its own, whose arguments differ from the
+    # first asset's, so that each has a store.
+    twice = Asset(name="chaos_a_twice", watchers=[watcher(name, "int_a", interval=3) for name in ("first", "second")])
     started_by("chaos_watch_a_twice", twice)
 
     failed = Asset(name="chaos_b_failed", watchers=[watcher("failed", "int_b", on="error")])

@@ -11,10 +11,10 @@ from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 
 with DAG(dag_id="key_hunt", schedule=None, start_date=datetime(2024, 1, 1), catchup=False):  # noqa: DTZ001
     for mode, settings in {"worker": {"deferrable": False}, "deferred": {"deferrable": True}}.items():
-        for name, integration_id in {"well": "int_well", "fails": "int_fails", "echo": "int_echo"}.items():
+        for name in ("well", "fails", "echo"):
             FlokitTriggerSyncOperator(
                 task_id=f"sync_{name}_{mode}",
-                integration_id=integration_id,
+                integration_id=f"int_{name}_{mode}",
                 wait_for_completion=True,
                 poll_interval=1,
                 timeout=60,
@@ -47,7 +47,7 @@ with DAG(dag_id="key_hunt", schedule=None, start_date=datetime(2024, 1, 1), catc
         connected, message = hook.test_connection()
         if not connected:
             raise ValueError(message)
-        hook.get_integration("int_echo")
+        hook.get_integration("int_echo_worker")
         return message
 
     uses_the_hook()
