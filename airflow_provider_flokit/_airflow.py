@@ -46,19 +46,12 @@ def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bo
 
     Airflow then names the pseudo method ``__fail__`` and says in ``error`` that a timeout is the reason: "Trigger
     timeout" (3.x) or "Trigger/execution timeout" (2.11). Any other failure of a trigger is not meant.
-
-    :param next_method: As Airflow passes it to ``resume_execution``.
-    :param next_kwargs: As Airflow passes it to ``resume_execution``.
     """
     return next_method == "__fail__" and "timeout" in str((next_kwargs or {}).get("error", "")).lower()
 
 
 def this_try(context: Context) -> int | None:
-    """
-    Return the number of the try that runs, None where there is no task instance.
-
-    :param context: The task's context.
-    """
+    """Return the number of the try that runs, None where there is no task instance."""
     number = getattr(context.get("ti"), "try_number", None)
     return number if isinstance(number, int) else None
 
@@ -68,9 +61,6 @@ def is_of_another_try(next_kwargs: dict[str, Any] | None, context: Context) -> b
     Tell whether a task is resumed with the event of an earlier try.
 
     Airflow 3.0 does not forget a deferral when its try fails, and would resume every retry with the same old event.
-
-    :param next_kwargs: As Airflow passes it to ``resume_execution``.
-    :param context: The context of the try that is resumed.
     """
     event = (next_kwargs or {}).get("event")
     number = event.get("try_number") if isinstance(event, dict) else None
@@ -83,9 +73,6 @@ def execution_left(context: Context, execution_timeout: timedelta | None) -> flo
 
     Measured from the start of the try: Airflow 3 does not count it while a task is deferred (airflow#64048), and 3.3
     gives a resumed task all of it again.
-
-    :param context: The task's context.
-    :param execution_timeout: The task's.
     """
     if execution_timeout is None:
         return None
@@ -95,12 +82,7 @@ def execution_left(context: Context, execution_timeout: timedelta | None) -> flo
 
 
 def first_poke_at(context: Context, retries: int) -> datetime | None:
-    """
-    Return when a rescheduled sensor looked first in this series of tries, None if this is the first time.
-
-    :param context: The task's context.
-    :param retries: The task's.
-    """
+    """Return when a rescheduled sensor looked first in this series of tries, None if this is the first time."""
     ti: Any = context["ti"]
     if AIRFLOW_V_3_0_PLUS:
         found: datetime | None = ti.get_first_reschedule_date(context)
@@ -128,8 +110,6 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
 
     Airflow 3.3 renders templates in the triggerer, but hangs on what needs the supervisor of a task, and hands an
     XComArg over as it is; 2.11 renders nothing; the versions between ignore ``start_from_trigger``.
-
-    :param arguments: The trigger's templated arguments, unrendered.
     """
     if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
         return False
@@ -148,25 +128,13 @@ def _is_plain(value: object) -> bool:
 
 
 def seconds_left(task: Any, wait: Wait, context: Context) -> float:
-    """
-    Return the seconds until a deferrable wait is over, by its own timeout or by the task's ``execution_timeout``.
-
-    :param task: The operator or sensor.
-    :param wait: Its wait.
-    :param context: Its context.
-    """
+    """Return the seconds until a deferrable wait is over, by its own timeout or by the task's ``execution_timeout``."""
     left, limit = wait.deadline - time.monotonic(), execution_left(context, task.execution_timeout)
     return left if limit is None else min(left, limit)
 
 
 def trigger_timing(task: Any, wait: Wait, context: Context) -> dict[str, Any]:
-    """
-    Return the arguments that tell a trigger when the wait of a task ends.
-
-    :param task: The operator or sensor.
-    :param wait: Its wait.
-    :param context: Its context.
-    """
+    """Return the arguments that tell a trigger when the wait of a task ends."""
     now, left = time.time(), execution_left(context, task.execution_timeout)
     return {
         "timeout": task.timeout,
@@ -180,8 +148,6 @@ def check_execution_timeout(task: Any, context: Context) -> None:
     """
     Tell a deferral that Airflow 2.11 ended for ``execution_timeout`` from one that outlived the wait's own timeout.
 
-    :param task: The operator or sensor.
-    :param context: Its context.
     :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
     """
     left = execution_left(context, task.execution_timeout)

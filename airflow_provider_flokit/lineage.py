@@ -72,23 +72,12 @@ class SyncReport:
 
 
 def has_outlet(outlets: Iterable[object], integration_id: str) -> bool:
-    """
-    Tell whether an integration is among a task's outlets.
-
-    :param outlets: The task's.
-    :param integration_id: The integration.
-    """
+    """Tell whether an integration is among a task's outlets."""
     return any(integration_of(outlet) == integration_id for outlet in outlets)
 
 
 def tell_outlets(context: Context, outlets: Sequence[object], report: SyncReport) -> None:
-    """
-    Add a report to the asset events of the integration's outlets.
-
-    :param context: The task's context.
-    :param outlets: The task's.
-    :param report: What there is to tell.
-    """
+    """Add a report to the asset events of the integration's outlets."""
     for outlet in outlets:
         if integration_of(outlet) == report.now.id:
             context["outlet_events"][outlet].extra.update(report.to_extra())  # type: ignore[index]
@@ -98,8 +87,6 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
     """
     Tell Airflow's lineage collector, if anybody listens to it, that a hook's caller used an integration.
 
-    :param hook: The hook.
-    :param integration_id: The integration.
     :param changed: Whether a sync was started, so that it is an output of the task; else it is an input.
     """
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
@@ -122,7 +109,6 @@ def openlineage_facets(
     """
     Return what OpenLineage is told of a task that started a sync; needs its provider (the extra ``openlineage``).
 
-    :param conn_id: The Airflow connection.
     :param integration_id: The integration, None if the task ended before it was known.
     :param outcome: ``succeeded``, ``requested`` (not waited for), ``skipped`` or ``failed``.
     :param receipt: The receipt of the sync, if there is one.

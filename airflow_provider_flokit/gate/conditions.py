@@ -34,7 +34,6 @@ class Conditions:
     """
     What is waited for.
 
-    :param conn_id: The Airflow connection.
     :param ids: Integrations to wait for.
     :param types: Types to wait for, each of which exactly one integration must have.
     :param receipts: By integration id: the sync that has to be done.
@@ -75,9 +74,6 @@ class Conditions:
         :param owner: The class and the task, for messages.
         :param to_utc: Knows the timezone of a naive ``synced_after``.
         :param required: Names of the parameters that were given, so that they must not have rendered to nothing.
-        :param start_timeout: See :class:`Conditions`.
-        :param fail_on_disconnected: See :class:`Conditions`.
-        :param tolerate_failures: See :class:`Conditions`.
         :raises FlokitArgumentError: naming owner and parameter
         """
         reader = _Reader(owner)
@@ -139,8 +135,6 @@ def seconds(owner: str, name: str, value: object, *, zero: bool = False) -> floa
     """
     Return a number of seconds.
 
-    :param owner: The class and the task, for the message.
-    :param name: The parameter.
     :param value: A number or a timedelta.
     :param zero: Whether 0 is fine.
     :raises FlokitArgumentError: if it is no finite number above 0
@@ -157,8 +151,6 @@ def flag(owner: str, name: str, value: object) -> bool:
     """
     Return a boolean.
 
-    :param owner: The class and the task, for the message.
-    :param name: The parameter.
     :param value: True or False.
     :raises FlokitArgumentError: if it is neither
     """
@@ -171,8 +163,6 @@ def warn_of_no_effect(owner: str, name: str, where: str) -> None:
     """
     Warn, when the DAG is read, of a setting that has no effect.
 
-    :param owner: The class and the task, for the message.
-    :param name: The parameter.
     :param where: Why it has none.
     """
     warnings.warn(f"{owner}: {name} has no effect {where}.", UserWarning, stacklevel=4)
@@ -182,10 +172,6 @@ def check_choice(owner: str, integration_id: object, integration_type: object, r
     """
     Check which of the parameters of a sensor were given.
 
-    :param owner: The class and the task, for the message.
-    :param integration_id: As given, or None.
-    :param integration_type: As given, or None.
-    :param receipt: As given, or None.
     :raises FlokitArgumentError: if they do not go together
     """
     if integration_type is not None and (integration_id is not None or receipt is not None):
@@ -199,9 +185,6 @@ def checked_text(owner: str, name: str, value: object) -> str:
     """
     Return the one text that was given.
 
-    :param owner: The class and the task, for the message.
-    :param name: The parameter.
-    :param value: What a template may have rendered to.
     :raises FlokitArgumentError: if it is none
     """
     texts = _Reader(owner).texts(name, value)
@@ -214,8 +197,6 @@ def checked_one_id(owner: str, value: object) -> str:
     """
     Return the one integration id that was given.
 
-    :param owner: The class and the task, for the message.
-    :param value: What a template may have rendered to.
     :raises FlokitArgumentError: if it is none
     """
     return checked_ids(owner, checked_text(owner, "integration_id", value))[0]
@@ -225,7 +206,6 @@ def checked_ids(owner: str, value: object) -> list[str]:
     """
     Return one or several integration ids, without repetitions.
 
-    :param owner: The class and the task, for the message.
     :param value: An id, a list of ids, or a JSON list as text.
     :raises FlokitArgumentError: if there is none, or something else
     """

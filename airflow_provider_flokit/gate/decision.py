@@ -77,7 +77,6 @@ class Seen:
         """
         Return what has been seen after one more look.
 
-        :param now: The integration.
         :param receipt: The sync that is waited for.
         :param at: Server time.
         """
@@ -128,7 +127,6 @@ def judge(  # noqa: C901 - one case for each row of the table
     begun behind it) or this is the last look; a second success counts as above. An error before the first is the
     other's: wait, until ``syncing`` was seen again or ``start_timeout`` is over; after the first it is ours.
 
-    :param now: The integration as it is now.
     :param at: Server time now.
     :param receipt: The sync that has to be done; None if no particular one is waited for.
     :param synced_after: Server time that ``last_synced_at`` has to reach.
@@ -179,12 +177,7 @@ def judge(  # noqa: C901 - one case for each row of the table
 
 
 def has_synced_since(now: Integration, baseline: Integration) -> bool:
-    """
-    Tell whether a sync has succeeded since the baseline: ``last_synced_at`` moved, or is set where none was.
-
-    :param now: The integration as it is now.
-    :param baseline: The integration as it was.
-    """
+    """Tell whether a sync has succeeded since the baseline: ``last_synced_at`` moved, or is set where none was."""
     if now.last_synced_at is None:
         return False
     return baseline.last_synced_at is None or now.last_synced_at > baseline.last_synced_at
@@ -194,8 +187,6 @@ def is_fresh(now: Integration, at: datetime, within: float) -> bool:
     """
     Tell whether an integration is connected and has synced so lately that another sync is not needed.
 
-    :param now: The integration as it is now.
-    :param at: The server's time now.
     :param within: Seconds that the last successful sync may be old.
     """
     if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:

@@ -60,7 +60,6 @@ class Snapshot:
         Return an integration.
 
         :param integration_id: One that the snapshot was asked to hold.
-        :param conn_id: The connection, for the message.
         :raises FlokitNotFoundError: if there is none of that id
         :raises FlokitError: if it could not be read
         """
@@ -74,8 +73,6 @@ class Snapshot:
         """
         Return the one integration of a type.
 
-        :param integration_type: E.g. ``stripe``.
-        :param conn_id: The connection, for the message.
         :raises FlokitNotFoundError: if there is none
         :raises FlokitAmbiguousTypeError: if there are several, listing their ids
         :raises FlokitResponseError: if there is none, but one of the malformed entries may be it

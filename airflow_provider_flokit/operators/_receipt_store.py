@@ -31,7 +31,6 @@ class KeptReceipt:
     """
     What an earlier try left behind.
 
-    :param receipt: Its receipt.
     :param requested: Whether FloKit's answer to the request is known. If not, the try may have ended before or after
         the request.
     """
@@ -41,12 +40,7 @@ class KeptReceipt:
 
 
 class ReceiptStore:
-    """
-    The receipt in a task's state store.
-
-    :param context: The task's context.
-    :param log: The task's log.
-    """
+    """The receipt in a task's state store."""
 
     def __init__(self, context: Context, log: Logger) -> None:
         self._store: Any = context.get("task_state_store")

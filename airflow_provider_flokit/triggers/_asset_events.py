@@ -80,7 +80,6 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
     changes nothing, and the first look only sets the mark.
 
     :param before: What is remembered; None at the first look.
-    :param now: The integration as it is now.
     :param on: A key of :data:`WATCHED`; nothing else is remembered, so that nothing else needs saving.
     """
     error = None
@@ -102,8 +101,6 @@ class Watcher:
     """
     One watcher at work.
 
-    :param integration_id: The integration.
-    :param conn_id: The Airflow connection.
     :param on: What to tell of: ``synced``, ``error`` or ``any``.
     :param store: The asset state store, where it remembers; None: nowhere, so that it begins anew with the triggerer.
     """
@@ -229,12 +226,7 @@ class Delivery:
 
 
 class WorkspaceStream(SharedStreamProducer):
-    """
-    Brings every result of the shared poll to all watchers on a connection, in ack mode.
-
-    :param conn_id: The Airflow connection.
-    :param interval: Seconds between polls.
-    """
+    """Brings every result of the shared poll to all watchers on a connection, in ack mode."""
 
     def __init__(self, conn_id: str, interval: float) -> None:
         self._conn_id = conn_id

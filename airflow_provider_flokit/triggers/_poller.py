@@ -62,8 +62,6 @@ class Poller:
 
     It starts with the first wait or watcher and stops with the last. A poll that fails is told to every wait and tried
     again with backoff; whether that ends a wait is the wait's to decide.
-
-    :param conn_id: The Airflow connection.
     """
 
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]]] = WeakKeyDictionary()
@@ -95,11 +93,7 @@ class Poller:
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
-        """
-        Return the poller of a connection in the running event loop, a new one if there is none.
-
-        :param conn_id: The Airflow connection.
-        """
+        """Return the poller of a connection in the running event loop, a new one if there is none."""
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
         return pollers.get(conn_id) or pollers.setdefault(conn_id, cls(conn_id))
 
@@ -107,7 +101,6 @@ class Poller:
         """
         Wait until a wait is over.
 
-        :param wait: The wait.
         :param interval: Seconds between polls; the shortest one of all waits counts.
         :param hurry: Whether it wants a poll now, as it has had no look at all yet.
         """
@@ -152,11 +145,7 @@ class Poller:
 
     @contextmanager
     def reading(self, ids: Collection[str]) -> Iterator[None]:
-        """
-        Have integrations in every snapshot, also if the list does not hold them.
-
-        :param ids: Their ids.
-        """
+        """Have integrations in every snapshot, also if the list does not hold them."""
         self._ids.update(ids)
         try:
             yield
