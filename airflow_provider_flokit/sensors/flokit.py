@@ -151,6 +151,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 if (self.deferrable or self.reschedule) and time.monotonic() < wait.deadline:
                     outcome = hook.ask(wait)
                     if outcome is None:
+                        wait.heartbeat()
                         self._leave(wait, context)
                 return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
@@ -258,7 +259,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         rescheduled = self.reschedule and not self.deferrable
         first = first_poke_at(context, self.retries or 0) if rescheduled else None
         elapsed = (timezone.utcnow() - first).total_seconds() if first else 0.0
-        return Wait(
+        wait = Wait(
             self._conditions(),
             cast("Logger", self.log),
             self.timeout,
@@ -266,6 +267,10 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             answered=first is not None,
             announced=first is not None,
         )
+        if first is not None:
+            # A poke does not know what the log says already: each tells why the wait goes on.
+            wait.heartbeat_at = time.monotonic()
+        return wait
 
     def _interval(self, elapsed: float) -> float:
         """Return the seconds until the next poke; with ``exponential_backoff``, as long as the wait has lasted."""
