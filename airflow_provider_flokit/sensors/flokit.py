@@ -263,7 +263,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             return Wait(self._conditions(), cast("Logger", self.log), self.timeout)
         elapsed = (timezone.utcnow() - first).total_seconds()
         wait = Wait(self._conditions(), cast("Logger", self.log), self.timeout, elapsed, answered=True, announced=True)
-        wait.heartbeat_at = 0.0  # each poke tells why the wait goes on
+        wait.heartbeat_at = 0.0  # a poke knows of no line before it: each tells why the wait goes on
         return wait
 
     def _interval(self, elapsed: float) -> float:
