@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_flokit.errors import FlokitSyncFailedError
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
@@ -192,9 +193,15 @@ def test_an_operator_whose_deferral_airflow_ends_can_be_retried(flokit: Simulato
 @pytest.mark.parametrize("over", [True, False])
 def test_airflow_2_ends_a_deferral_for_an_execution_timeout(flokit: Simulator, over: bool) -> None:
     """There it counts while a task is deferred; whatever ended the deferral, it is told apart by the try's start."""
-    limit = {"execution_timeout": timedelta(microseconds=1) if over else timedelta(seconds=60)}
-    ended = sensed(flokit, Scenario(AS_BEFORE, [SYNCING, DONE], "", settings=limit), ABANDONED)
-    assert (ended.state, ended.error) == (("failed", "AirflowTaskTimeout") if over else ("success", ""))
+    flokit.add_integration(STRIPE)
+    sensor = FlokitIntegrationSensor(
+        task_id="wait", integration_id=STRIPE, deferrable=True, execution_timeout=timedelta(seconds=60), timeout=600
+    )
+    began = datetime.now(tz=UTC) - timedelta(seconds=61 if over else 0)
+    context: Any = {"ti": TaskInstance(sensor, start_date=began)}
+    with pytest.raises(AirflowTaskTimeout) if over else nullcontext():
+        state = sensor.resume_execution("__fail__", {"error": "Trigger/execution timeout"}, context)
+        assert state["id"] == STRIPE
 
 
 # Deadlines

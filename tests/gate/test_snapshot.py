@@ -37,15 +37,15 @@ def test_an_unknown_id_is_told_with_what_comes_closest_and_what_there_is() -> No
     said = refused(FlokitNotFoundError, lambda: snapshot(STRIPE, ADJUST).of_id("int_strip", "c"))
     assert "'int_strip'" in said
     assert "did you mean int_stripe?" in said
-    assert "int_adjust, int_stripe" in said
+    assert "int_adjust (adjust), int_stripe (stripe)" in said
     assert "connection 'c'" in said
 
 
 def test_an_unknown_type_is_told_with_types() -> None:
-    """Ids are no help to who asked for a type."""
+    """What comes closest is a type; the ids are listed with their types."""
     said = refused(FlokitNotFoundError, lambda: snapshot(STRIPE, ADJUST).of_type("strpe", "c"))
     assert "did you mean stripe?" in said
-    assert "The workspace has: adjust, stripe" in said
+    assert "The workspace has: int_adjust (adjust), int_stripe (stripe)" in said
 
 
 def test_an_empty_workspace_is_called_so() -> None:
