@@ -12,7 +12,6 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -67,18 +66,20 @@ def is_of_another_try(next_kwargs: dict[str, Any] | None, context: Context) -> b
     return number is not None and number != this_try(context)
 
 
-def execution_left(context: Context, execution_timeout: timedelta | None) -> float | None:
+def execution_left(task: Any, context: Context) -> float | None:
     """
     Return the seconds until a task's ``execution_timeout``, None if it has none.
 
     Measured from the start of the try: Airflow 3 does not count it while a task is deferred (airflow#64048), and 3.3
     gives a resumed task all of it again.
+
+    :param task: The operator or sensor; its ``try_began`` is set where Airflow's ``start_date`` is that of another try.
     """
-    if execution_timeout is None:
+    if task.execution_timeout is None:
         return None
-    started = getattr(context.get("ti"), "start_date", None)
+    started = task.try_began or getattr(context.get("ti"), "start_date", None)
     over = (datetime.now(tz=UTC) - started).total_seconds() if isinstance(started, datetime) else 0.0
-    return execution_timeout.total_seconds() - over
+    return float(task.execution_timeout.total_seconds() - over)
 
 
 def first_poke_at(context: Context, retries: int) -> datetime | None:
@@ -129,13 +130,13 @@ def _is_plain(value: object) -> bool:
 
 def seconds_left(task: Any, wait: Wait, context: Context) -> float:
     """Return the seconds until a deferrable wait is over, by its own timeout or by the task's ``execution_timeout``."""
-    left, limit = wait.deadline - time.monotonic(), execution_left(context, task.execution_timeout)
+    left, limit = wait.deadline - time.monotonic(), execution_left(task, context)
     return left if limit is None else min(left, limit)
 
 
 def trigger_timing(task: Any, wait: Wait, context: Context) -> dict[str, Any]:
     """Return the arguments that tell a trigger when the wait of a task ends."""
-    now, left = time.time(), execution_left(context, task.execution_timeout)
+    now, left = time.time(), execution_left(task, context)
     return {
         "timeout": task.timeout,
         "deadline": now + wait.deadline - time.monotonic(),
@@ -150,6 +151,6 @@ def check_execution_timeout(task: Any, context: Context) -> None:
 
     :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
     """
-    left = execution_left(context, task.execution_timeout)
+    left = execution_left(task, context)
     if left is not None and left <= 0 and task.execution_timeout.total_seconds() < task.timeout:
         raise AirflowTaskTimeout(f"The task's execution_timeout of {task.execution_timeout} is over.")

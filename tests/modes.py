@@ -11,24 +11,35 @@ Runs one task in each mode of waiting, the way Airflow does, and says how it end
 from __future__ import annotations
 
 import asyncio
-import copy
 import importlib
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import pendulum
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    TaskDeferred,
+    timezone,
+)
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow.triggers.base import TriggerEvent
 
 WORKER, RESCHEDULE, DEFERRED, ABANDONED = "worker", "reschedule", "deferred", "abandoned"
+AIRFLOW_ENDS_A_DEFERRAL = {"error": "Trigger/execution timeout"}
 
 
 class TaskStateStore:
@@ -50,9 +61,6 @@ class TaskStateStore:
         self.values.pop(key, None)
 
 
-AIRFLOW_ENDS_A_DEFERRAL = {"error": "Trigger/execution timeout"}
-
-
 @dataclass
 class TaskInstance:
     """What a task sees of its task instance."""
@@ -66,6 +74,7 @@ class TaskInstance:
     map_index: int = -1
     try_number: int = 1
     max_tries: int = 0
+    start_date: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     @property
     def task_id(self) -> str:
@@ -106,23 +115,27 @@ class End:
     extras: dict[str, Any] = field(default_factory=dict)
     traces: list[Any] = field(default_factory=list, compare=False, repr=False)
 
+    @property
+    def value(self) -> Any:
+        """The return value."""
+        return self.xcoms.get("return_value")
 
-def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None) -> End:
+
+def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None, *, settle: float = 0.0) -> End:
     """
     Run a task to its end.
 
     :param make: Makes the task, with ``deferrable`` and ``mode`` set as the mode needs.
     :param mode: One of the four.
-    :param monkeypatch: Needed for rescheduling on Airflow 2.
+    :param monkeypatch: Ignored; some callers pass it.
+    :param settle: Seconds below which a task polls on in the worker instead of leaving it.
     """
     ti = TaskInstance(make())
     events = _outlet_events()
     context: Any = {"ti": ti, "task_instance": ti, "outlet_events": events}
     try:
-        if mode == RESCHEDULE:
-            value = _rescheduled(make, ti, context, monkeypatch)
-        else:
-            value = _resumed(make, ti, context, mode)
+        with patch.object(FlokitIntegrationTrigger, "SETTLE", settle):
+            value = (_rescheduled if mode == RESCHEDULE else _resumed)(make, ti, context, mode)
     except (Exception, AirflowTaskTimeout) as error:
         state = "skipped" if isinstance(error, AirflowSkipException) else "failed"
         return End(state, type(error).__name__, str(error), ti.xcoms, traces=[error, *_traces(ti)])
@@ -143,22 +156,18 @@ def _outlet_events() -> Any:
     return importlib.import_module("airflow.sdk.execution_time.context").OutletEventAccessors()
 
 
-def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, monkeypatch: Any) -> Any:
-    try:
-        base = importlib.import_module("airflow.sensors.base")
-        if hasattr(base, "_orig_start_date"):
-            # Airflow 2 asks its database; there is none here.
-            monkeypatch.setattr(base, "_orig_start_date", lambda **_: ti.first_reschedule)
-    except ImportError:
-        pass
+def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, _: str) -> Any:
     started = datetime.now(tz=UTC)
-    while True:
-        ti.task = copy.copy(make())
-        try:
-            return ti.task.execute(context)
-        except AirflowRescheduleException as again:
-            ti.first_reschedule = ti.first_reschedule or started
-            time.sleep(max((again.reschedule_date - datetime.now(tz=UTC)).total_seconds(), 0))
+    # Airflow 2 is asked in its database; there is none here.
+    with patch("airflow_provider_flokit._airflow.first_poke_at", lambda *_: ti.first_reschedule):
+        while True:
+            ti.task = make()
+            try:
+                return ti.task.execute(context)
+            except AirflowRescheduleException as again:
+                ti.traces.append(again)
+                ti.first_reschedule = ti.first_reschedule or started
+                time.sleep(max((again.reschedule_date - datetime.now(tz=UTC)).total_seconds(), 0))
 
 
 def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, mode: str) -> Any:
@@ -195,3 +204,15 @@ async def _first_event(trigger: Any) -> TriggerEvent:
     finally:
         await events.aclose()
         await asyncio.sleep(0)
+
+
+@contextmanager
+def airflow_in(zone: str) -> Iterator[None]:
+    """Let ``[core] default_timezone``, which Airflow reads when it starts, be another one."""
+    module: Any = timezone
+    if hasattr(module, "initialize"):  # Airflow 3.2 and later
+        module.initialize(zone)
+    with patch("airflow.settings.TIMEZONE", pendulum.timezone(zone)):
+        yield
+    if hasattr(module, "initialize"):
+        module.initialize("UTC")

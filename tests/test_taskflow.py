@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, PokeReturnValue, XComArg, c
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Sync
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
@@ -20,7 +21,7 @@ pytestmark = [
     # Airflow's own machinery for running tasks in one process warns.
     pytest.mark.filterwarnings("default"),
 ]
-STRIPE, ADJUST = "int_01hx4j7stripe", "int_01hx4j7adjust"
+STRIPE, ADJUST, ADAPTY = "int_01hx4j7stripe", "int_01hx4j7adjust", "int_01hx4j7adapty"
 
 
 @pytest.fixture
@@ -43,20 +44,20 @@ def dag_of(name: str, **settings: Any) -> DAG:
 
 
 def test_outputs_go_to_tasks_and_sensors(both: SimulatedFlokit, seen: dict[str, Any]) -> None:
-    """``.output`` is the sync_id, ``.output[key]`` the other XComs; both make the dependency by themselves."""
+    """``.output`` is the receipt, or the sensor's state; it makes the dependency by itself."""
     with dag_of("outputs") as dag:
         sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
-        ready = FlokitIntegrationSensor(task_id="ready", receipt=sync.output["receipt"])
+        ready = FlokitIntegrationSensor(task_id="ready", receipt=sync.output)
 
         @task
-        def keep(sync_id: str, state: dict[str, Any]) -> None:
-            seen.update(sync_id=sync_id, state=state)
+        def keep(receipt: dict[str, Any], state: dict[str, Any]) -> None:
+            seen.update(receipt=receipt, state=state)
 
         keep(sync.output, ready.output)
     assert dag.task_dict["ready"].upstream_task_ids == {"sync"}
     assert dag.task_dict["keep"].upstream_task_ids == {"sync", "ready"}
     assert both.run(dag).state == "success"
-    assert seen["sync_id"] == both.syncs[0].sync_id
+    assert seen["receipt"]["sync_id"] == both.syncs[0].sync_id
     assert seen["state"]["id"] == STRIPE
 
 
@@ -93,11 +94,11 @@ def test_expand_over_a_tasks_result(both: SimulatedFlokit, seen: dict[str, Any])
             return [STRIPE, ADJUST]
 
         syncs = FlokitTriggerSyncOperator.partial(task_id="sync").expand(integration_id=list_ids())
-        ready = FlokitIntegrationSensor(task_id="ready", receipt=syncs.output["receipt"])
+        ready = FlokitIntegrationSensor(task_id="ready", receipt=syncs.output)
 
         @task
-        def keep(sync_ids: Any, states: list[dict[str, Any]]) -> None:
-            seen.update(sync_ids=list(sync_ids), states=states)
+        def keep(receipts: Any, states: list[dict[str, Any]]) -> None:
+            seen.update(sync_ids=[receipt["sync_id"] for receipt in receipts], states=states)
 
         keep(syncs.output, ready.output)
     assert both.run(dag).state == "success"
@@ -132,7 +133,7 @@ def test_mapped_task_group(both: SimulatedFlokit) -> None:
         @task_group
         def source(integration_id: str) -> None:
             sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=integration_id)
-            FlokitIntegrationSensor(task_id="ready", receipt=sync.output["receipt"])
+            FlokitIntegrationSensor(task_id="ready", receipt=sync.output)
 
         source.expand(integration_id=[STRIPE, ADJUST])
     run = both.run(dag)
@@ -226,10 +227,87 @@ def test_default_args() -> None:
     assert (ready.start_timeout, ready.poke_interval, ready.retries) == (60.0, 7.0, 2)
 
 
-def test_mapping_over_receipts_is_for_task_groups() -> None:
-    """Airflow itself maps over return values only; the error comes when the DAG is read, and the docs name the way."""
-    with dag_of("unmappable"):
-        syncs = FlokitTriggerSyncOperator.partial(task_id="sync").expand(integration_id=[STRIPE, ADJUST])
-        ready = FlokitIntegrationSensor.partial(task_id="ready")
-        with pytest.raises(ValueError, match="cannot map over XCom with custom key 'receipt'"):
-            ready.expand(receipt=syncs.output["receipt"])
+@pytest.mark.parametrize("conflict", [False, True])
+def test_expand_over_receipts(both: SimulatedFlokit, conflict: bool) -> None:
+    """``.expand(receipt=sync.output)`` makes one sensor per sync, for fresh and attached ones too."""
+    if conflict:
+        both.configure(when_running="conflict")
+        both.run_scheduled_sync(ADJUST, Sync(start_delay=0, duration=1))
+    both.plan(ADJUST, Sync(duration=0.2, error="bad token"))
+    with dag_of("receipts") as dag:
+        syncs = FlokitTriggerSyncOperator.partial(task_id="sync").expand_kwargs(
+            [{"integration_id": STRIPE, "skip_if_synced_within": timedelta(days=1)}, {"integration_id": ADJUST}]
+        )
+        FlokitIntegrationSensor.partial(task_id="ready").expand(receipt=syncs.output)
+    run = both.run(dag)
+    assert [run.states[f"ready[{index}]"] for index in (0, 1)] == ["success", "success" if conflict else "failed"]
+    if not conflict:
+        assert run.reasons["ready[1]"].startswith(f"{ADJUST} (adjust) is in error: bad token")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ ti.xcom_pull('sync') | tojson }}", "{{ ti.xcom_pull(task_ids='sync') }}"], ids=["JSON", "native"]
+)
+def test_a_receipt_may_come_from_a_template(both: SimulatedFlokit, template: str) -> None:
+    """As JSON text, or as it is where the DAG renders native objects."""
+    native = "tojson" not in template
+    with dag_of("templates", render_template_as_native_obj=native) as dag:
+        sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+        sync >> FlokitIntegrationSensor(task_id="ready", receipt=template)
+    assert both.run(dag).state == "success"
+
+
+def test_a_receipt_that_a_template_made_a_python_text_of_is_refused(both: SimulatedFlokit) -> None:
+    """The reason names what to write instead."""
+    with dag_of("python_text") as dag:
+        sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+        sync >> FlokitIntegrationSensor(task_id="ready", receipt="{{ ti.xcom_pull('sync') }}")
+    run = both.run(dag)
+    assert run.states["ready"] == "failed"
+    assert "receipt=sync.output" in run.reasons["ready"]
+
+
+def test_a_rescheduled_sensor_goes_on_with_its_wait(both: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each poke finds in Airflow when the first one was; the timeout counts from there."""
+    monkeypatch.setattr(FlokitIntegrationTrigger, "SETTLE", 0.0)
+    both.set_state(STRIPE, status="syncing")
+    both.script(STRIPE, [{"status": "syncing"}] * 3 + [{"status": "connected"}])
+    both.set_state(ADJUST, status="syncing")
+    with dag_of("rescheduled") as dag:
+        FlokitIntegrationSensor(task_id="ready", integration_id=STRIPE, mode="reschedule", timeout=60)
+        FlokitIntegrationSensor(task_id="late", integration_id=ADJUST, mode="reschedule", timeout=1)
+    run = both.run(dag)
+    assert run.states == {"ready": "success", "late": "failed"}
+    assert "not ready within 1 s" in run.reasons["late"]
+
+
+def test_expand_over_a_task_that_is_not_mapped(both: SimulatedFlokit) -> None:
+    """Airflow makes pairs of the receipt; each says how it is written."""
+    with dag_of("not_mapped") as dag:
+        sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+        FlokitIntegrationSensor.partial(task_id="wait").expand(receipt=sync.output)
+    outcome = both.run(dag)
+    assert outcome.state == "failed"
+    reasons = [text for name, text in outcome.reasons.items() if name.startswith("wait[")]
+    assert len(reasons) == 6
+    assert all("sync is not mapped: use receipt=sync.output" in reason for reason in reasons)
+
+
+def test_every_mapped_sync_hands_on_its_receipt(both: SimulatedFlokit) -> None:
+    """Three mapped syncs, one of them fresh, are three loads: the return value is never None."""
+    both.add_integration(ADAPTY, type="adapty")
+    names, loaded = [STRIPE, ADJUST, ADAPTY], []
+    both.set_state(STRIPE, last_synced_at=datetime.now(tz=UTC))
+    with dag_of("three") as dag:
+        sync = FlokitTriggerSyncOperator.partial(task_id="sync", skip_if_synced_within=timedelta(minutes=30)).expand(
+            integration_id=names
+        )
+
+        @task
+        def load(x: Any) -> None:
+            loaded.append(x["integration_id"])
+
+        load.expand(x=sync.output)
+    assert both.run(dag).states == {f"{name}[{number}]": "success" for name in ("sync", "load") for number in range(3)}
+    assert sorted(loaded) == sorted(names)
+    assert sorted(run.integration_id for run in both.syncs) == sorted([ADJUST, ADAPTY])

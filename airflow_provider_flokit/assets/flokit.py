@@ -47,6 +47,11 @@ def flokit_asset(
         if kwargs:
             raise FlokitArgumentError(f"{shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets.")
         return Asset(uri=_uri(flokit_conn_id, integration_id), extra=extra)
+    if any(not hasattr(watcher, "trigger") for watcher in kwargs.get("watchers", ())):
+        raise FlokitArgumentError(
+            "flokit_asset: watchers holds something that is no watcher: wrap a trigger, "
+            "AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))."
+        )
     uri = _uri(flokit_conn_id, integration_id)
     # As in the URI: a name has to be ASCII, too.
     name = uri.removeprefix(f"{SCHEME}://") if name is None else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
@@ -120,6 +120,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
         self._receipt: SyncReceipt | None = None
         self._report: SyncReport | None = None
         self._failure = ""
+        self.try_began: datetime | None = None
 
     @property
     def _owner(self) -> str:
@@ -176,6 +177,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
         from airflow_provider_flokit._airflow import check_execution_timeout, ended_by_airflow, is_of_another_try
 
         if is_of_another_try(next_kwargs, context):
+            self.try_began = datetime.now(tz=UTC)
             return self.execute(context)
         with self._store(context).kept_for_the_next_try():
             if ended_by_airflow(next_method, next_kwargs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.exceptions import AirflowRescheduleException
@@ -119,6 +119,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             warn_of_no_effect(owner, "start_timeout", "without a receipt")
         if receipt is not None and not fail_on_disconnected:
             warn_of_no_effect(owner, "fail_on_disconnected", "beside a receipt")
+        self.try_began: datetime | None = None
         self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
         if flag(owner, "start_from_trigger", start_from_trigger):
             self._start_from_trigger()
@@ -194,6 +195,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         if is_of_another_try(next_kwargs, context):
+            self.try_began = datetime.now(tz=UTC)
             return self.execute(context)
         if ended_by_airflow(next_method, next_kwargs):
             check_execution_timeout(self, context)
@@ -261,7 +263,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
             return Wait(self._conditions(), cast("Logger", self.log), self.timeout)
         elapsed = (timezone.utcnow() - first).total_seconds()
         wait = Wait(self._conditions(), cast("Logger", self.log), self.timeout, elapsed, answered=True, announced=True)
-        wait.heartbeat_at = 0.0  # each poke tells why the wait goes on
+        wait.heartbeat_at = 0.0  # a poke knows of no line before it: each tells why the wait goes on
         return wait
 
     def _interval(self, elapsed: float) -> float:

@@ -19,6 +19,7 @@ from airflow_provider_flokit.assets.flokit import (
     sanitize_uri,
 )
 from airflow_provider_flokit.errors import FlokitArgumentError
+from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
 STRIPE = "int_01hx4j7stripe"
 needs_airflow_3 = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no names and watchers")
@@ -155,3 +156,10 @@ def test_openlineage_knows_it_by_workspace_and_id() -> None:
     """The converter gives the dataset the connection as namespace and the id as name."""
     dataset = convert_asset_to_openlineage(flokit_asset(STRIPE, flokit_conn_id="c"), None)
     assert (dataset.namespace, dataset.name) == ("flokit://c", STRIPE)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
+def test_a_trigger_that_is_no_watcher_is_refused() -> None:
+    """Airflow would only say later that it has no attribute 'name'; this says how to wrap it."""
+    with pytest.raises(FlokitArgumentError, match=r"AssetWatcher\(name=\.\.\., trigger="):
+        flokit_asset("int_01hx4j7stripe", watchers=[FlokitSyncedTrigger("int_01hx4j7stripe")])

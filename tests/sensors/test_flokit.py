@@ -1,26 +1,26 @@
-"""The sensor: what it waits for without and with receipts, one or several, and what it refuses."""
+"""The sensor: what it waits for without and with receipts, one or several, and what its task shows."""
 
 from __future__ import annotations
 
-import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider_flokit import retry
-from airflow_provider_flokit.errors import FlokitArgumentError
+from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault, Sync
-from tests.modes import DEFERRED, WORKER, End, run
+from tests.modes import DEFERRED, RESCHEDULE, WORKER, End, TaskInstance, run
 
 if TYPE_CHECKING:
-    from airflow_provider_flokit.simulator import Simulator
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
-STRIPE, ADJUST = "int_01hx4j7stripe", "int_01hx4j7adjust"
-MODES = pytest.mark.parametrize("mode", [WORKER, DEFERRED])
+STRIPE, ADJUST, LIST = "int_01hx4j7stripe", "int_01hx4j7adjust", "/v1/integrations"
+MODES = pytest.mark.parametrize("mode", [WORKER, RESCHEDULE, DEFERRED])
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,24 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sense(mode: str = WORKER, **arguments: Any) -> End:
     """Run the sensor."""
-    arguments = {"poke_interval": 0.03, "timeout": 5, "deferrable": mode == DEFERRED, **arguments}
-    return run(lambda: FlokitIntegrationSensor(task_id="wait", **arguments), mode)
+    arguments = {"poke_interval": 0.03, "timeout": 20, **arguments}
+    modes = {"deferrable": mode == DEFERRED, "mode": "reschedule" if mode == RESCHEDULE else "poke"}
+    return run(lambda: FlokitIntegrationSensor(task_id="wait", **modes, **arguments), mode)
 
 
 def receipt_of(integration_id: str, **arguments: Any) -> dict[str, Any]:
     """Trigger a sync and return its receipt."""
     operator = FlokitTriggerSyncOperator(task_id="sync", integration_id=integration_id, **arguments)
-    receipt: dict[str, Any] = run(lambda: operator, WORKER).xcoms["receipt"]
+    receipt: dict[str, Any] = run(lambda: operator, WORKER).value
     return receipt
+
+
+def ids(ended: End) -> list[str]:
+    """Return the ids of a list of states."""
+    return [state["id"] for state in ended.value]
+
+
+# What it waits for
 
 
 @MODES
@@ -54,17 +63,17 @@ def receipt_of(integration_id: str, **arguments: Any) -> dict[str, Any]:
     ],
 )
 def test_without_a_receipt_the_present_status_decides(
-    flokit: Simulator, mode: str, status: str, settings: dict[str, Any], ends: str
+    flokit: SimulatedFlokit, mode: str, status: str, settings: dict[str, Any], ends: str
 ) -> None:
-    """The left column of the verdict table."""
+    """The left column of the verdict's table."""
     flokit.add_integration(STRIPE, status=status)
     ended = sense(mode, integration_id=STRIPE, **settings)
     assert (ended.error or ended.state) == ends
 
 
 @MODES
-def test_a_disconnected_integration_may_be_waited_for(flokit: Simulator, mode: str) -> None:
-    """fail_on_disconnected=False waits until it is connected again."""
+def test_a_disconnected_integration_may_be_waited_for(flokit: SimulatedFlokit, mode: str) -> None:
+    """``fail_on_disconnected=False`` waits until it is connected again."""
     flokit.add_integration(STRIPE)
     flokit.script(STRIPE, [{"status": "disconnected"}] * 3 + [{"status": "connected"}])
     assert sense(mode, integration_id=STRIPE, fail_on_disconnected=False).state == "success"
@@ -72,109 +81,89 @@ def test_a_disconnected_integration_may_be_waited_for(flokit: Simulator, mode: s
 
 @MODES
 @pytest.mark.parametrize("as_text", [True, False])
-def test_synced_after_waits_for_a_later_success(flokit: Simulator, mode: str, as_text: bool) -> None:
+def test_synced_after_waits_for_a_later_success(flokit: SimulatedFlokit, mode: str, as_text: bool) -> None:
     """An integration that is connected but has not synced since is not ready."""
-    flokit.add_integration(STRIPE)
+    flokit.add_integration(STRIPE, sync=Sync(start_delay=0.1, duration=0.1))
     moment = datetime.now(tz=UTC)
-    flokit.plan(STRIPE, Sync(start_delay=0.1, duration=0.1))
     receipt_of(STRIPE)
     ended = sense(mode, integration_id=STRIPE, synced_after=str(moment) if as_text else moment)
     assert ended.state == "success"
-    assert datetime.fromisoformat(ended.xcoms["return_value"]["last_synced_at"]) >= moment
+    assert datetime.fromisoformat(ended.value["last_synced_at"]) >= moment
 
 
 @MODES
-def test_several_are_ready_when_all_are_and_come_back_in_order(flokit: Simulator, mode: str) -> None:
+def test_a_receipt_and_a_time_have_both_to_be_met(flokit: SimulatedFlokit, mode: str) -> None:
+    """The sync is done, but what it brought is not late enough: the next one's is."""
+    flokit.add_integration(STRIPE, sync=Sync(duration=0))
+    receipt = receipt_of(STRIPE)
+    moment = datetime.now(tz=UTC) + timedelta(seconds=0.2)
+    flokit.run_scheduled_sync(STRIPE, Sync(start_delay=0.3, duration=0))
+    ended = sense(mode, receipt=receipt, synced_after=moment)
+    assert datetime.fromisoformat(ended.value["last_synced_at"]) >= moment
+
+
+@MODES
+def test_several_are_ready_when_all_are_and_come_back_in_order(flokit: SimulatedFlokit, mode: str) -> None:
     """A list of ids gives a list of states, in the order asked for."""
     flokit.add_integration(STRIPE)
     flokit.add_integration(ADJUST, type="adjust")
     flokit.script(STRIPE, [{"status": "syncing"}] * 3 + [{"status": "connected"}])
-    ended = sense(mode, integration_id=[STRIPE, ADJUST])
-    assert [state["id"] for state in ended.xcoms["return_value"]] == [STRIPE, ADJUST]
+    assert ids(sense(mode, integration_id=[STRIPE, ADJUST])) == [STRIPE, ADJUST]
 
 
 @MODES
-def test_several_fail_as_soon_as_one_does_naming_all_that_are_not_ready(flokit: Simulator, mode: str) -> None:
-    """Every integration that is not ready is named, with why."""
-    flokit.add_integration(STRIPE, status="error", error_message="bad secret")
-    flokit.add_integration(ADJUST, type="adjust", status="syncing")
+def test_several_fail_as_soon_as_one_does(flokit: SimulatedFlokit, mode: str) -> None:
+    """The failed one is named first, then what else is not ready."""
     flokit.add_integration("int_fine", type="warehouse")
-    ended = sense(mode, integration_id=[STRIPE, ADJUST, "int_fine"])
+    flokit.add_integration(ADJUST, type="adjust", status="syncing")
+    flokit.add_integration(STRIPE, status="error", error_message="bad secret")
+    ended = sense(mode, integration_id=["int_fine", ADJUST, STRIPE])
     assert ended.error == "FlokitSyncFailedError"
-    assert f"{STRIPE} (stripe) is in error: bad secret; {ADJUST} (adjust) is syncing" in ended.message
+    assert ended.message.startswith(f"{STRIPE} (stripe) is in error: bad secret")
+    assert f"{ADJUST} (adjust) is syncing" in ended.message
     assert "int_fine" not in ended.message
 
 
 @MODES
-def test_types_stand_for_their_one_integration(flokit: Simulator, mode: str) -> None:
+def test_types_stand_for_their_one_integration(flokit: SimulatedFlokit, mode: str) -> None:
     """A list of types gives a list of states."""
     flokit.add_integration(STRIPE, type="stripe")
     flokit.add_integration(ADJUST, type="adjust")
-    ended = sense(mode, integration_type=["adjust", "stripe"])
-    assert [state["id"] for state in ended.xcoms["return_value"]] == [ADJUST, STRIPE]
+    assert ids(sense(mode, integration_type=["adjust", "stripe"])) == [ADJUST, STRIPE]
+    assert sense(mode, integration_type="stripe").value["id"] == STRIPE
 
 
 @MODES
-@pytest.mark.parametrize(("count", "says"), [(0, "The workspace has"), (2, "int_0, int_1")])
-def test_a_type_that_is_not_unique_is_refused_with_the_ids(flokit: Simulator, mode: str, count: int, says: str) -> None:
-    """None or several of a type is a permanent error, in every mode."""
+@pytest.mark.parametrize(
+    ("count", "error", "says"),
+    [(0, "FlokitNotFoundError", "adjust"), (2, "FlokitAmbiguousTypeError", "int_0, int_1")],
+)
+def test_a_type_that_is_not_unique_is_refused(
+    flokit: SimulatedFlokit, mode: str, count: int, error: str, says: str
+) -> None:
+    """None or several of a type is a permanent error that says what there is."""
     flokit.add_integration(ADJUST, type="adjust")
     for number in range(count):
         flokit.add_integration(f"int_{number}", type="stripe")
     ended = sense(mode, integration_type="stripe")
-    assert ended.error in ("FlokitNotFoundError", "FlokitAmbiguousTypeError")
+    assert ended.error == error
     assert says in ended.message
 
 
-@MODES
-def test_an_unknown_id_is_read_singly_and_then_called_missing(flokit: Simulator, mode: str) -> None:
-    """The list does not hold it, the single read answers 404: a permanent error that says what there is."""
-    flokit.add_integration(STRIPE)
-    ended = sense(mode, integration_id="int_unknown")
-    assert ended.error == "FlokitNotFoundError"
-    assert f"{STRIPE} (stripe)" in ended.message
-    paths = [r.path for r in flokit.requests]
-    # A triggerer's poll goes on meanwhile.
-    assert paths[0] == "/v1/integrations"
-    assert paths.count("/v1/integrations/int_unknown") == 1
+def test_poke_by_itself_says_not_yet_ready_or_raises(flokit: SimulatedFlokit) -> None:
+    """``poke()`` works as that of any sensor, outside ``execute()`` too."""
+    flokit.add_integration(STRIPE, status="syncing")
+    sensor = FlokitIntegrationSensor(task_id="wait", integration_id=STRIPE)
+    assert not sensor.poke({})
+    flokit.set_state(STRIPE, status="connected")
+    assert sensor.poke({}).xcom_value["id"] == STRIPE
+
+
+# The API
 
 
 @MODES
-def test_receipts_of_several_syncs_are_waited_for_together(flokit: Simulator, mode: str) -> None:
-    """A list of receipts, as a mapped operator gives."""
-    for integration_id in (STRIPE, ADJUST):
-        flokit.add_integration(integration_id, sync=Sync(start_delay=0.1, duration=0.1))
-    receipts = [receipt_of(STRIPE), receipt_of(ADJUST)]
-    ended = sense(mode, receipt=receipts)
-    assert [state["id"] for state in ended.xcoms["return_value"]] == [STRIPE, ADJUST]
-    assert all(sync.outcome == "succeeded" for sync in flokit.syncs)
-
-
-@MODES
-def test_a_receipt_of_a_skipped_sync_is_judged_by_the_status_alone(flokit: Simulator, mode: str) -> None:
-    """Fresh data needed no sync, so there is none to wait for."""
-    flokit.add_integration(STRIPE)
-    receipt = receipt_of(STRIPE, skip_if_synced_within=timedelta(hours=2))
-    assert receipt["skipped"] is True
-    assert sense(mode, receipt=receipt).state == "success"
-
-
-@pytest.mark.parametrize("form", [json.dumps, str], ids=["JSON text", "Python text"])
-def test_a_receipt_may_arrive_as_text(flokit: Simulator, form: Any) -> None:
-    """A template renders a dict to its text unless the DAG renders native objects."""
-    flokit.add_integration(STRIPE, sync=Sync(duration=0))
-    assert sense(receipt=form(receipt_of(STRIPE))).state == "success"
-
-
-def test_a_list_may_arrive_as_text(flokit: Simulator) -> None:
-    """So may a list of ids."""
-    flokit.add_integration(STRIPE)
-    ended = sense(integration_id=f"['{STRIPE}']")
-    assert [state["id"] for state in ended.xcoms["return_value"]] == [STRIPE]
-
-
-@MODES
-def test_a_wait_survives_an_api_that_is_down_for_a_while(flokit: Simulator, mode: str) -> None:
+def test_a_wait_survives_an_api_that_is_down_for_a_while(flokit: SimulatedFlokit, mode: str) -> None:
     """Transient failures while polling never end a wait."""
     flokit.add_integration(STRIPE)
     for fault in (Fault.answer(503), Fault.drop(), Fault.answer(200, "html"), Fault.rate_limited(0)):
@@ -183,44 +172,36 @@ def test_a_wait_survives_an_api_that_is_down_for_a_while(flokit: Simulator, mode
 
 
 @MODES
-def test_an_api_that_stays_down_is_named_at_the_timeout(flokit: Simulator, mode: str) -> None:
-    """A wait that never got an answer ends as a timeout that says why it knows nothing."""
-    flokit.fail(503, times=None)
-    ended = sense(mode, integration_id=STRIPE, timeout=0.2)
-    assert ended.error == "AirflowSensorTimeout"
-    assert "HTTP 503" in ended.message
-
-
-@MODES
-def test_a_read_only_key_is_enough_to_wait(flokit: Simulator, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """Waiting only reads."""
+def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: SimulatedFlokit, mode: str) -> None:
+    """The list may lag behind: the single read decides."""
     flokit.add_integration(STRIPE)
-    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", flokit.connection_uri(flokit.read_only_key))
+    flokit.fail(Fault.answer(200, b'{"integrations": []}'), path=LIST, times=None)
     assert sense(mode, integration_id=STRIPE).state == "success"
 
 
-@MODES
-def test_a_wrong_key_fails_at_once_and_without_the_key(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    """A 401 is final once the connection was read again."""
-    monkeypatch.setenv("AIRFLOW_CONN_FLOKIT_DEFAULT", flokit.connection_uri("fk_wrong_key"))
-    ended = sense(mode, integration_id=STRIPE)
-    assert ended.error == "FlokitAuthenticationError"
-    assert "fk_wrong_key" not in ended.message
-    assert len(flokit.requests) == 1
+def test_a_read_only_key_is_enough_to_wait(flokit: SimulatedFlokit) -> None:
+    """Waiting only reads."""
+    flokit.add_integration(STRIPE)
+    flokit.connect(api_key=flokit.read_only_key)
+    assert sense(integration_id=STRIPE).state == "success"
 
 
-@MODES
-def test_a_missing_connection_is_named(mode: str) -> None:
-    """An undefined connection is a permanent error that says what to do, not a lookup failure."""
-    ended = sense(mode, integration_id=STRIPE, flokit_conn_id="nowhere")
-    assert ended.error == "FlokitConfigError"
-    assert "'nowhere' is not defined" in ended.message
+def test_many_integrations_take_one_request_per_look(flokit: SimulatedFlokit) -> None:
+    """All are judged in one observation."""
+    names = [f"int_{number}" for number in range(30)]
+    for name in names:
+        flokit.add_integration(name)
+    assert ids(sense(integration_id=names)) == names
+    assert [r.path for r in flokit.requests] == [LIST]
 
 
-def test_every_setting_reaches_the_trigger() -> None:
+# The task
+
+
+def test_every_setting_reaches_the_trigger(flokit: SimulatedFlokit) -> None:
     """Nothing the user set is lost on the way into the triggerer."""
+    flokit.connect("other")
+    flokit.add_integration(STRIPE, last_synced_at="2024-03-15T12:00:00Z")
     sensor = FlokitIntegrationSensor(
         task_id="wait",
         integration_id=[STRIPE],
@@ -229,15 +210,17 @@ def test_every_setting_reaches_the_trigger() -> None:
         deferrable=True,
         poke_interval=timedelta(seconds=7),
         timeout=timedelta(seconds=111),
-        start_timeout=22,
         fail_on_disconnected=False,
         silent_fail=True,
+        execution_timeout=timedelta(seconds=55),
     )
+    ti = TaskInstance(sensor, try_number=3)
     with pytest.raises(TaskDeferred) as deferred:
-        sensor.execute({})
+        sensor.execute({"ti": ti})
     path, arguments = deferred.value.trigger.serialize()
     assert path == "airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger"
-    assert arguments.pop("deadline") == pytest.approx(datetime.now(tz=UTC).timestamp() + 111, abs=5)
+    assert arguments.pop("deadline") == pytest.approx(ti.start_date.timestamp() + 111, abs=5)
+    assert arguments.pop("execution_deadline") == pytest.approx(ti.start_date.timestamp() + 55, abs=5)
     assert arguments == {
         "integration_id": [STRIPE],
         "integration_type": None,
@@ -246,69 +229,23 @@ def test_every_setting_reaches_the_trigger() -> None:
         "flokit_conn_id": "other",
         "poll_interval": 7.0,
         "timeout": 111.0,
-        "start_timeout": 22.0,
+        "start_timeout": 300.0,
         "fail_on_disconnected": False,
         "tolerate_failures": True,
-        "try_number": None,
+        "try_number": 3,
     }
 
 
-@pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        ({}, "integration_id, integration_type or receipt"),
-        ({"integration_id": STRIPE, "integration_type": "stripe"}, "not both"),
-        ({"integration_id": STRIPE, "start_timeout": -1}, "start_timeout"),
-        ({"integration_id": STRIPE, "fail_on_disconnected": None}, "fail_on_disconnected"),
-        ({"integration_id": STRIPE, "deferrable": "no"}, "deferrable"),
-    ],
-)
-def test_a_wrong_argument_fails_at_parse_time_by_name(arguments: dict[str, Any], names: str) -> None:
-    """What can be known while the DAG is parsed is refused there."""
-    with pytest.raises(FlokitArgumentError, match=names):
-        FlokitIntegrationSensor(task_id="t", **arguments)
-
-
-@MODES
-@pytest.mark.parametrize(
-    ("name", "rendered"),
-    [
-        ("integration_id", None),
-        ("integration_id", ""),
-        ("integration_id", []),
-        ("integration_id", "[]"),
-        ("integration_id", ["a", None]),
-        ("integration_id", "a/b"),
-        ("integration_type", "None"),
-        ("integration_type", 5),
-        ("receipt", None),
-        ("receipt", "None"),
-        ("receipt", {"sync_id": "x"}),
-        ("receipt", []),
-        ("synced_after", None),
-        ("synced_after", ""),
-        ("synced_after", "None"),
-        ("synced_after", "yesterday"),
-    ],
-)
-def test_a_template_that_renders_to_nothing_never_drops_a_condition(
-    flokit: Simulator, mode: str, name: str, rendered: Any
-) -> None:
-    """A gate that lost what it waits for must fail, not open."""
-    flokit.add_integration(STRIPE)
-
-    def make() -> FlokitIntegrationSensor:
-        given = (
-            {name: "{{ template }}"} if name != "synced_after" else {"integration_id": STRIPE, name: "{{ template }}"}
-        )
-        sensor = FlokitIntegrationSensor(task_id="wait", deferrable=mode == DEFERRED, **given)
-        setattr(sensor, name, rendered)
-        return sensor
-
-    ended = run(make, mode)
-    assert ended.error == "FlokitArgumentError"
-    assert name in ended.message
-    assert flokit.requests == []
+def test_the_receipt_and_its_settings_reach_the_trigger(flokit: SimulatedFlokit) -> None:
+    """The baseline travels with the receipt, and is never read again."""
+    flokit.add_integration(STRIPE, sync=Sync(start_delay=60))
+    receipt = receipt_of(STRIPE)
+    sensor = FlokitIntegrationSensor(task_id="wait", receipt=receipt, deferrable=True, start_timeout=22)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({"ti": TaskInstance(sensor)})
+    arguments = deferred.value.trigger.serialize()[1]
+    assert (arguments["receipt"], arguments["integration_id"]) == (receipt, None)
+    assert arguments["start_timeout"] == 22
 
 
 def test_templates_are_rendered() -> None:
@@ -318,17 +255,56 @@ def test_templates_are_rendered() -> None:
             task_id="wait", integration_id=["{{ name }}"], synced_after="{{ moment }}", flokit_conn_id="{{ conn }}"
         )
     sensor.render_template_fields({"name": STRIPE, "moment": "2024-03-15T13:00:00Z", "conn": "c"})
-    assert (sensor.integration_id, sensor.synced_after, sensor.flokit_conn_id) == (
-        [STRIPE],
-        "2024-03-15T13:00:00Z",
-        "c",
-    )
+    rendered = (sensor.integration_id, sensor.synced_after, sensor.flokit_conn_id)
+    assert rendered == ([STRIPE], "2024-03-15T13:00:00Z", "c")
 
 
-def test_poke_by_itself_says_not_yet_ready_or_raises(flokit: Simulator) -> None:
-    """poke() works as that of any sensor, outside execute() too."""
+@pytest.mark.parametrize(
+    ("settings", "pause"),
+    [
+        ({}, 60),
+        ({"exponential_backoff": True}, 160),
+        ({"exponential_backoff": True, "max_wait": timedelta(seconds=120)}, 120),
+    ],
+)
+def test_exponential_backoff_stretches_the_pokes(
+    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], pause: float
+) -> None:
+    """By as long as the wait has lasted, here 100 s; ``max_wait`` bounds it."""
     flokit.add_integration(STRIPE, status="syncing")
-    sensor = FlokitIntegrationSensor(task_id="wait", integration_id=STRIPE)
-    assert not sensor.poke({})
-    flokit.set_state(STRIPE, status="connected")
-    assert sensor.poke({})
+    now = datetime.now(tz=UTC)
+    monkeypatch.setattr("airflow_provider_flokit._airflow.first_poke_at", lambda *_: now - timedelta(seconds=100))
+    sensor = FlokitIntegrationSensor(
+        task_id="wait", integration_id=STRIPE, mode="reschedule", poke_interval=60, timeout=3600, **settings
+    )
+    with pytest.raises(AirflowRescheduleException) as again:
+        sensor.execute({"ti": TaskInstance(sensor)})
+    assert (again.value.reschedule_date - now).total_seconds() == pytest.approx(pause, abs=15)
+
+
+@MODES
+def test_the_log_tells_the_story_in_a_few_lines(
+    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """What is waited for, each change of status, and the end; nothing per look, nothing twice."""
+    flokit.add_integration(STRIPE, last_synced_at="2024-03-15T12:00:00Z")
+    states = [{"status": "syncing"}] * 3 + [{"status": "paused"}] * 3 + [{"status": "connected"}]
+    flokit.script(STRIPE, states)
+    lines: list[str] = []
+    log = logging.Logger("story")  # noqa: LOG001 - apart from everybody else's logging
+    log.addFilter(lambda record: lines.append(record.getMessage()))  # type: ignore[arg-type,func-returns-value]
+    monkeypatch.setattr(FlokitIntegrationSensor, "log", log)
+    assert sense(mode, integration_id=STRIPE).state == "success"
+    beginning, *middle, end = lines
+    assert beginning.startswith(f"Waiting for {STRIPE}, at most 20 s, until ")
+    assert f"Now: {STRIPE} (stripe) is syncing, last synced 2024-03-15 12:00:00 UTC" in beginning
+    assert end == f"Ready: {STRIPE}."
+    if mode == WORKER:
+        expected = ["has the unknown status 'paused'", "is connected; it was paused"]
+    elif mode == RESCHEDULE:  # each poke says why it goes on
+        middle = [line for line in middle if line.startswith("Still waiting after ")]
+        expected = ["is syncing"] * 2 + ["'paused'"] * 3
+    else:  # what happened meanwhile is in the triggerer's part of the log
+        expected = []
+    assert len(middle) == len(expected)
+    assert all(words in line for words, line in zip(expected, middle, strict=True))

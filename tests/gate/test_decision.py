@@ -1,0 +1,305 @@
+"""The verdict: one row per cell of the table, and what no sequence of looks may ever bring about."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, is_fresh, judge
+from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
+from tests.gate.states import BEFORE, REQUESTED, at, receipt, state
+
+START_TIMEOUT = 60.0
+
+WAITED_FOR: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "nothing, patiently": {"fail_on_disconnected": False},
+    "synced_after": {"synced_after": REQUESTED},
+    "synced_after, patiently": {"synced_after": REQUESTED, "fail_on_disconnected": False},
+    "sync": {"receipt": receipt()},
+    "sync, patiently": {"receipt": receipt(), "fail_on_disconnected": False},
+    "409": {"receipt": receipt(sync_id=None)},
+    "first sync ever": {"receipt": receipt("connected never")},
+    "sync after error": {"receipt": receipt("error")},
+    "409 after error": {"receipt": receipt("error", sync_id=None)},
+    "sync behind another": {"receipt": receipt("syncing")},
+    "409 while syncing": {"receipt": receipt("syncing", sync_id=None)},
+    "skipped": {"receipt": receipt(sync_id=None, skipped=True)},
+    "skipped, synced_after": {"receipt": receipt(sync_id=None, skipped=True), "synced_after": REQUESTED},
+    "sync, synced_after": {"receipt": receipt(), "synced_after": at(2)},
+    "sync after error, synced_after": {"receipt": receipt("error"), "synced_after": at(2)},
+    "sync behind another, synced_after": {"receipt": receipt("syncing"), "synced_after": at(2)},
+}
+
+# The looks, as status@second; +1 and +2 are the first and the second success since the request, at seconds 1 and 2.
+# "warn" is ready, with a warning.
+TABLE = """
+waited for              | looks                                                  | before | at the deadline
+
+nothing                 | connected@20                                           | ready  | ready
+nothing                 | syncing@20                                             | wait   | wait
+nothing                 | error@20                                               | failed | failed
+nothing                 | disconnected@20                                        | failed | failed
+nothing, patiently      | disconnected@20                                        | wait   | wait
+nothing, patiently      | error@20                                               | failed | failed
+nothing                 | paused@20                                              | wait   | wait
+
+synced_after            | connected@20                                           | wait   | wait
+synced_after            | connected never@20                                     | wait   | wait
+synced_after            | connected+0@20                                         | ready  | ready
+synced_after            | connected+1@20                                         | ready  | ready
+synced_after            | syncing@20                                             | wait   | wait
+synced_after            | syncing+1@20                                           | wait   | ready
+synced_after            | error@20                                               | failed | failed
+synced_after            | error+1@20                                             | warn   | warn
+synced_after            | disconnected@20                                        | failed | failed
+synced_after            | disconnected+1@20                                      | warn   | warn
+synced_after, patiently | disconnected@20                                        | wait   | wait
+synced_after            | paused@20                                              | wait   | wait
+synced_after            | paused+1@20                                            | wait   | wait
+
+sync                    | connected@20                                           | wait   | wait
+sync                    | connected+1@20                                         | ready  | ready
+sync                    | syncing@20                                             | wait   | wait
+sync                    | syncing+1@20                                           | wait   | ready
+sync                    | error@20                                               | failed | failed
+sync                    | error+1@20                                             | warn   | warn
+sync                    | disconnected@20                                        | failed | failed
+sync, patiently         | disconnected@20                                        | failed | failed
+sync                    | disconnected+1@20                                      | warn   | warn
+sync                    | paused@20                                              | wait   | wait
+sync                    | paused+1@20                                            | wait   | wait
+first sync ever         | connected never@20                                     | wait   | wait
+first sync ever         | connected+1@20                                         | ready  | ready
+
+sync after error        | connected@20                                           | wait   | wait
+sync after error        | connected+1@20                                         | ready  | ready
+sync after error        | syncing@20                                             | wait   | wait
+sync after error        | error@20                                               | wait   | wait
+sync after error        | error@59                                               | wait   | wait
+sync after error        | error@60                                               | failed | failed
+sync after error        | syncing@10 error@20                                    | failed | failed
+sync after error        | new error@20                                           | failed | failed
+sync after error        | error+1@20                                             | warn   | warn
+sync after error        | disconnected@20                                        | failed | failed
+
+409                     | connected@20                                           | wait   | wait
+409                     | connected+1@20                                         | ready  | ready
+409                     | syncing@20                                             | wait   | wait
+409                     | syncing+1@20                                           | wait   | ready
+409                     | error@20                                               | failed | failed
+409                     | error+1@20                                             | warn   | warn
+409                     | disconnected@20                                        | failed | failed
+409                     | disconnected+1@20                                      | warn   | warn
+409                     | paused+1@20                                            | wait   | wait
+409 after error         | error@20                                               | wait   | wait
+409 after error         | error@60                                               | failed | failed
+409 after error         | new error@20                                           | failed | failed
+409 after error         | error+1@20                                             | warn   | warn
+409 while syncing       | connected@20                                           | wait   | wait
+409 while syncing       | connected+1@2                                          | ready  | ready
+409 while syncing       | syncing@20                                             | wait   | wait
+409 while syncing       | syncing+1@20                                           | wait   | ready
+409 while syncing       | error@20                                               | failed | failed
+409 while syncing       | error+1@20                                             | warn   | warn
+409 while syncing       | disconnected@20                                        | failed | failed
+409 while syncing       | disconnected+1@20                                      | warn   | warn
+409 while syncing       | paused+1@20                                            | wait   | wait
+
+sync behind another     | connected@20                                           | wait   | wait
+sync behind another     | connected+1@30                                         | wait   | ready
+sync behind another     | connected+1@31                                         | ready  | ready
+sync behind another     | connected+1@2 connected+2@3                            | ready  | ready
+sync behind another     | syncing@20                                             | wait   | wait
+sync behind another     | syncing+1@40                                           | wait   | wait
+sync behind another     | connected+1@2 syncing+2@3                              | wait   | ready
+sync behind another     | error@20                                               | wait   | wait
+sync behind another     | error@60                                               | failed | failed
+sync behind another     | syncing@100 error@130                                  | wait   | wait
+sync behind another     | syncing@100 error@130 error@189                        | wait   | wait
+sync behind another     | syncing@100 error@130 error@190                        | failed | failed
+sync behind another     | error@20 syncing@30                                    | wait   | wait
+sync behind another     | error@20 syncing@30 error@40                           | failed | failed
+sync behind another     | error@20 syncing@30 connected+1@40                     | ready  | ready
+sync behind another     | error+1@20                                             | failed | failed
+sync behind another     | connected+1@2 error+1@3                                | failed | failed
+sync behind another     | connected+1@2 error+2@3                                | warn   | warn
+sync behind another     | disconnected@20                                        | failed | failed
+sync behind another     | disconnected+1@20                                      | failed | failed
+sync behind another     | connected+1@2 disconnected+2@3                         | warn   | warn
+sync behind another     | paused+1@40                                            | wait   | wait
+
+skipped                 | connected@20                                           | ready  | ready
+skipped                 | syncing@20                                             | ready  | ready
+skipped                 | error@20                                               | ready  | ready
+skipped                 | disconnected@20                                        | ready  | ready
+skipped                 | paused@20                                              | ready  | ready
+skipped, synced_after   | connected@20                                           | wait   | wait
+skipped, synced_after   | connected+1@20                                         | ready  | ready
+skipped, synced_after   | syncing+1@20                                           | wait   | ready
+skipped, synced_after   | error@20                                               | failed | failed
+skipped, synced_after   | error+1@20                                             | warn   | warn
+
+sync, synced_after      | connected+1@20                                         | wait   | wait
+sync, synced_after      | connected+2@20                                         | ready  | ready
+sync, synced_after      | syncing+1@20                                           | wait   | wait
+sync, synced_after      | syncing+2@20                                           | wait   | ready
+sync, synced_after      | error+1@20                                             | failed | failed
+sync, synced_after      | error+2@20                                             | warn   | warn
+sync, synced_after      | disconnected+1@20                                      | failed | failed
+sync, synced_after      | disconnected+2@20                                      | warn   | warn
+sync after error, synced_after    | error@20                                     | wait   | wait
+sync after error, synced_after    | error+1@20                                   | failed | failed
+sync behind another, synced_after | connected+2@20                               | wait   | ready
+sync behind another, synced_after | connected+1@2 connected+2@3                  | ready  | ready
+"""
+ROWS = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()[1:] if line]
+
+
+def looks_of(text: str) -> list[tuple[str, float]]:
+    """Return the looks of a row: states and seconds."""
+    looks, words = [], []
+    for word in text.split():
+        words.append(word)
+        if "@" in word:
+            name, _, second = " ".join(words).partition("@")
+            looks.append((name, float(second)))
+            words = []
+    return looks
+
+
+def judge_looks(looks: list[tuple[str, float]], *, last: bool = False, **waited_for: Any) -> Verdict:
+    """Look again and again, as a wait does, and return the verdict of the last look."""
+    seen = Seen()
+    awaited: SyncReceipt | None = waited_for.get("receipt")
+    for name, second in looks:
+        if awaited is not None:
+            seen = seen.after(state(name), awaited, at(second))
+    name, second = looks[-1]
+    waited_for = {"start_timeout": START_TIMEOUT, **waited_for}
+    return judge(state(name), at(second), seen=None if awaited is None else seen, last=last, **waited_for)
+
+
+def word(verdict: Verdict) -> str:
+    """Return what the table calls a verdict."""
+    return "warn" if verdict.readiness is Readiness.READY and verdict.warning else str(verdict.readiness)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}: {row[1]}")
+def test_each_cell_of_the_table(row: list[str]) -> None:
+    """What is waited for and what was seen so far decide, before the deadline and at it."""
+    waited_for, looks, before, at_the_deadline = row
+    verdicts = [judge_looks(looks_of(looks), last=last, **WAITED_FOR[waited_for]) for last in (False, True)]
+    assert [word(verdict) for verdict in verdicts] == [before, at_the_deadline]
+
+
+@pytest.mark.parametrize(
+    ("waited_for", "look", "says"),
+    [
+        ("sync", "new error", ["quota exceeded"]),
+        ("sync", "connected", ["has not finished sync sync_1, last synced 11:00:00 UTC (1 h ago)"]),
+        ("409", "connected", ["the sync that was running already"]),
+        ("synced_after", "connected", ["at or after 12:00:00 UTC", "last synced 11:00:00 UTC (1 h ago)"]),
+        ("nothing", "paused", ["'paused'", "never ready"]),
+        ("sync after error", "error", ["bad token", "before this sync"]),
+        ("sync behind another", "connected+1", ["has synced 12:00:01 UTC", "may only begin now"]),
+        ("skipped", "error", ["fresh enough"]),
+    ],
+)
+def test_a_verdict_gives_its_reason(waited_for: str, look: str, says: list[str]) -> None:
+    """Whoever reads the log at night learns from the reason what is missing, and FloKit's own words."""
+    reason = judge_looks([(look, 20)], **WAITED_FOR[waited_for]).reason
+    assert [text for text in says if text not in reason] == []
+
+
+def test_a_warning_says_what_is_known() -> None:
+    """A success that was followed by a failure is a success, and the failure is told."""
+    warning = judge_looks([("new error+1", 20)], receipt=receipt()).warning
+    assert warning == (
+        "a sync that began after the request succeeded at 12:00:01 UTC (19 s ago); "
+        "the latest one failed: quota exceeded"
+    )
+
+
+@pytest.mark.parametrize(
+    ("look", "waited_for", "changes"),
+    [
+        ("error", "sync after error", True),  # until start_timeout is over
+        ("connected+1", "sync behind another", True),  # until the success is 30 s old
+        ("connected", "sync", False),
+        ("syncing", "sync", False),
+    ],
+)
+def test_a_verdict_says_whether_time_alone_can_change_it(look: str, waited_for: str, changes: bool) -> None:
+    """The poller leaves waits alone of which nothing changes."""
+    assert judge_looks([(look, 20)], **WAITED_FOR[waited_for]).changes_with_time is changes
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "fresh"),
+    [
+        ("connected", 3600, True),
+        ("connected", 3599, False),
+        ("syncing", 7200, False),
+        ("error", 7200, False),
+        ("connected never", 7200, False),
+    ],
+)
+def test_only_connected_and_lately_synced_data_is_fresh(name: str, age: float, fresh: bool) -> None:
+    """Data is fresh up to the age that was given, by the server's time, and only while it is connected."""
+    assert is_fresh(state(name), BEFORE + timedelta(hours=1), age) is fresh
+
+
+# None is the very state of the baseline.
+STATES = st.none() | st.sampled_from(
+    [
+        f"{status}{success}"
+        for status in ("connected", "syncing", "error", "new error", "disconnected", "paused")
+        for success in ("", "+1", "+2", "+3", " never")
+    ]
+)
+BASELINES = st.sampled_from(["connected", "connected never", "syncing", "error", "disconnected", "paused"])
+
+
+@settings(max_examples=300)
+@given(
+    baseline=BASELINES,
+    sync_id=st.sampled_from(["sync_1", None]),
+    looks=st.lists(st.tuples(STATES, st.integers(1, 30)), min_size=1, max_size=12),
+    synced_after=st.sampled_from([None, at(2)]),
+    last=st.booleans(),
+)
+def test_no_looks_make_the_gate_lie(
+    baseline: str, sync_id: str | None, looks: list[tuple[str | None, int]], synced_after: datetime | None, last: bool
+) -> None:
+    """
+    Nothing is done whose ``last_synced_at`` has not moved, nor failed for the baseline's own error.
+
+    That error counts within ``start_timeout`` only once ``syncing`` was seen.
+    """
+    awaited, seen, second = receipt(baseline, sync_id=sync_id), Seen(), 0
+    before, syncing_seen = awaited.baseline, False
+    for name, gap in looks:
+        second += gap
+        now = before if name is None else state(name)
+        seen = seen.after(now, awaited, at(second))
+        syncing_seen |= now.status == IntegrationStatus.SYNCING
+        verdict = judge(
+            now,
+            at(second),
+            awaited,
+            synced_after=synced_after,
+            seen=seen,
+            start_timeout=START_TIMEOUT,
+            last=last,
+        )
+        if verdict.readiness is Readiness.READY:
+            assert now.last_synced_at not in (None, before.last_synced_at)
+            assert synced_after is None or (now.last_synced_at is not None and now.last_synced_at >= synced_after)
+        is_the_baselines = now.status == before.status == IntegrationStatus.ERROR and now == before
+        if is_the_baselines and not syncing_seen and second < START_TIMEOUT:
+            assert verdict.readiness is not Readiness.FAILED
