@@ -2,7 +2,8 @@
 How long a gate takes whose integration is ready already: ``python -m benchmarks.ready``.
 
 A real Airflow with the LocalExecutor runs a deferrable sensor and, in turn, a ``@task`` that makes one request itself,
-both against a simulator. The goal is a ratio of the medians, from when the task is queued to its success.
+both against a simulator. The goal is a ratio of the medians, from the task's start to its success: the time in the
+queue is the scheduler's.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ def main() -> int:
                 airflow.unpause(dag_id)
                 seconds(airflow, dag_id)  # the first run of each compiles byte code
             asked = len(simulator.requests)
-            for _ in range(options.runs):
-                for dag_id, times in taken.items():
-                    times.append(seconds(airflow, dag_id))
+            for number in range(options.runs):
+                # In turn, and who comes first too: the scheduler's own rhythm must not favour one of them.
+                for dag_id in sorted(taken, reverse=bool(number % 2)):
+                    taken[dag_id].append(seconds(airflow, dag_id))
             requests = (len(simulator.requests) - asked) / options.runs
     version = ".".join(map(str, AIRFLOW_VERSION))
     lines = [
@@ -69,7 +71,7 @@ def main() -> int:
         ours, theirs = (median(times[number] for times in taken[dag_id]) for dag_id in (SENSOR, REQUEST))
         ratios.append(ours / theirs)
         lines.append(f"| {title} | {ours:.2f} s | {theirs:.2f} s | {ours / theirs:.2f} |")
-    met = ratios[0] <= GOAL
+    met = ratios[1] <= GOAL
     lines.append(f"\nRequests for both together: {requests:g}. Goal: a ratio of {GOAL}, met: {'yes' if met else 'NO'}.")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if met else 1
