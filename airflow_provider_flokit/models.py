@@ -8,6 +8,7 @@ pass unchanged through XComs, trigger arguments and the task state store.
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -118,7 +119,7 @@ class Integration:
                 log.warning("FloKit's sync_stats cannot be used: %s", error)
         return cls(
             id=_field(fields, "id", str),
-            type=_field(fields, "type", str),
+            type=sys.intern(_field(fields, "type", str)),  # one of few, in a list of thousands
             status=IntegrationStatus(status) if status in _DOCUMENTED else status,
             last_synced_at=_time(fields, "last_synced_at"),
             error_message=_optional(fields, "error_message", str),

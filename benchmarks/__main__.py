@@ -18,12 +18,15 @@ from benchmarks.subjects import SUBJECTS
 from benchmarks.table import MISSED, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 WAITS: Final = 1_000
 MANY: Final = 10_000
 _ALL: Final = "memory,cpu,lag,slow,change,burst"
-_MANY: Final = "cpu,lag,change"
+_MANY: Final = ("memory", "start,cpu,lag,change")
+"""Two runs, since measuring the memory collects the garbage that the other run waits for."""
+
+_OURS: Final = ("flokit", "sleeping")
 _CURVE: Final = {"flokit": (100, 300, 3_000), "sleeping": (100, 300), "airbyte": (100,)}
 """Further numbers of waits, for the picture; peers have those of the sleeping trigger."""
 
@@ -37,26 +40,20 @@ def main() -> int:
     """Run what the command line asks for; 0 if everything was measured and every goal is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one run, fewer numbers of waits, no picture, no Airbyte")
+    parser.add_argument(
+        "--without-peers", action="store_true", help="nothing is installed: FloKit beside a trigger that only sleeps"
+    )
     parser.add_argument("--runs", type=int, help="runs of which the median is shown (default: 3, quick: 1)")
     parser.add_argument("--only", metavar="NAME", action="append", choices=SUBJECTS, help="may be repeated")
     options = parser.parse_args()
     runs = options.runs or (1 if options.quick else 3)
     names = options.only or [name for name in SUBJECTS if not (options.quick and name == "airbyte")]
+    if options.without_peers:
+        names = [name for name in names if name in _OURS]
     begin = time.monotonic()
-    python = environment.prepare()
-    results: Runs = {}
-    done = True
-    for number in range(runs):  # all subjects in turn, so that a change of the machine's mood meets them all
-        for name in names:
-            if SUBJECTS[name].waits_in_thread and number > 0:
-                continue
-            done &= _add(results, python, name, WAITS, _ALL)
-        if "flokit" in names:
-            done &= _add(results, python, "flokit", MANY, _MANY)
-    if not options.quick:
-        for name in names:
-            for waits in _CURVE.get(name, _CURVE["sleeping"]):
-                done &= _add(results, python, name, waits, "lag")
+    python = Path(sys.executable) if options.without_peers else environment.prepare()
+    draws = not (options.quick or options.without_peers)
+    results, done = _measure(python, names, runs, with_curves=draws)
     medians = {key: _medians(value) for key, value in results.items()}
     import_cost = imports.cost(python, environment.ROOT)
     installed = environment.versions(python)
@@ -64,17 +61,40 @@ def main() -> int:
     text = table(medians, runs, machine, installed, import_cost)
     sys.stdout.write(f"{text}\n")
     sys.stderr.write(f"-- {(time.monotonic() - begin) / 60:.0f} minutes\n")
-    if not options.quick:
-        out = Path(__file__).with_name("waits.png")
-        subprocess.run(  # noqa: S603 - the project's own program
-            [str(python), "-m", "benchmarks.picture", str(out)],
-            input=json.dumps(dict(_curves(medians))),
-            text=True,
-            check=True,
-            cwd=environment.ROOT,
-        )
-        sys.stderr.write(f"-- wrote {out.relative_to(environment.ROOT)}\n")
+    if draws:
+        _draw(python, medians)
     return 0 if done and MISSED not in text else 1
+
+
+def _measure(python: Path, names: Sequence[str], runs: int, *, with_curves: bool) -> tuple[Runs, bool]:
+    """Measure all subjects; also return whether all of it went well."""
+    results: Runs = {}
+    done = True
+    for number in range(runs):  # all subjects in turn, so that a change of the machine's mood meets them all
+        for name in names:
+            if SUBJECTS[name].waits_in_thread and number > 0:
+                continue
+            done &= _add(results, python, name, WAITS, _ALL)
+        for name in _OURS:
+            for phases in _MANY if name in names else ():
+                done &= _add(results, python, name, MANY, phases)
+    if with_curves:
+        for name in names:
+            for waits in _CURVE.get(name, _CURVE["sleeping"]):
+                done &= _add(results, python, name, waits, "lag")
+    return results, done
+
+
+def _draw(python: Path, medians: dict[str, dict[str, float]]) -> None:
+    out = Path(__file__).with_name("waits.png")
+    subprocess.run(  # noqa: S603 - the project's own program
+        [str(python), "-m", "benchmarks.picture", str(out)],
+        input=json.dumps(dict(_curves(medians))),
+        text=True,
+        check=True,
+        cwd=environment.ROOT,
+    )
+    sys.stderr.write(f"-- wrote {out.relative_to(environment.ROOT)}\n")
 
 
 def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> bool:
@@ -96,7 +116,8 @@ def _add(results: Runs, python: Path, name: str, waits: int, phases: str) -> boo
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {figure: median(run[figure] for run in runs if figure in run) for figure in runs[0]}
+    figures = {figure: None for run in runs for figure in run}
+    return {figure: median(run[figure] for run in runs if figure in run) for figure in figures}
 
 
 def _curves(medians: dict[str, dict[str, float]]) -> Iterable[tuple[str, list[tuple[int, float, float]]]]:

@@ -4,6 +4,7 @@ One measurement in a fresh process: ``python -m benchmarks.run SUBJECT WAITS PHA
 The process has loaded what the triggerer loads and logs as the triggerer's does, to nowhere. The waits start spread
 over one interval; then come, one after the other, as far as asked for:
 
+- ``start``: the longest stop of the event loop while they start. Stops hold garbage collections, wherever they come.
 - ``memory``: resident memory after the start less that before it, both after a garbage collection. One wait ran
   before, so that imports are not counted, and only then the jobs came to the upstream, so that what is kept of its
   answers is.
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.files import allow_many_files
 from benchmarks.subjects import INTERVAL, SUBJECTS, Subject
-from benchmarks.triggerer import Ticker, Triggers, memory
+from benchmarks.triggerer import Ticker, Triggers, measure_collections, memory
 from benchmarks.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 LATENCY: Final = 0.05
 SLOW: Final = 1.0
-PHASES: Final = ("memory", "cpu", "lag", "slow", "change", "burst")
+PHASES: Final = ("start", "memory", "cpu", "lag", "slow", "change", "burst")
 
 Figures = dict[str, float]
 
@@ -54,9 +55,14 @@ async def measure(subject: Subject, waits: int, phases: Collection[str], upstrea
     figures: Figures = {}
     await _warm_up(subject, upstream)
     upstream.fill(waits)
+    gc.collect()
+    gc_seconds = measure_collections()
     before, triggers = memory(), Triggers()
-    await triggers.start(subject.trigger, range(waits), over=INTERVAL)
-    await asyncio.sleep(INTERVAL / 2)
+    async with Ticker() as ticker:
+        await triggers.start(subject.trigger, range(waits), over=INTERVAL)
+        await asyncio.sleep(INTERVAL / 2)
+    if "start" in phases:
+        figures["lag_start"] = ticker.longest
     if "memory" in phases:
         gc.collect()
         figures["memory"] = (memory() - before) / waits
@@ -82,11 +88,9 @@ async def measure(subject: Subject, waits: int, phases: Collection[str], upstrea
     if triggers.events:
         raise RuntimeError(f"{subject.name}: {len(triggers.events)} fired before their time: {triggers.events[0]}")
     if "change" in phases and subject.name != "sleeping":
-        async with Ticker() as ticker:
-            changed = await asyncio.to_thread(upstream.finish)
-            if await triggers.all_fired(4 * INTERVAL):
-                figures["latency"] = triggers.fired_at - changed
-        figures["lag_change"] = ticker.longest
+        figures |= await _change(upstream, triggers)
+    if gc_seconds:
+        figures["gc"] = max(gc_seconds)
     await triggers.cancel()
     upstream.fill(waits)
     gc.collect()
@@ -134,6 +138,15 @@ async def _warm_up(subject: Subject, upstream: Upstream) -> None:
     if triggers.events:
         raise RuntimeError(f"{subject.name} fired before its time: {triggers.events[0]}")
     await triggers.cancel()
+
+
+async def _change(upstream: Upstream, triggers: Triggers) -> Figures:
+    figures = {}
+    async with Ticker() as ticker:
+        changed = await asyncio.to_thread(upstream.finish)
+        if await triggers.all_fired(4 * INTERVAL):
+            figures["latency"] = triggers.fired_at - changed
+    return {**figures, "lag_change": ticker.longest}
 
 
 async def _burst(subject: Subject, waits: int, triggers: Triggers) -> float:

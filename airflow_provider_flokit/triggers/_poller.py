@@ -47,10 +47,11 @@ _LONGEST_PAUSE: Final = 3600.0  # an absurd Retry-After must not stop a watcher 
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
-    """One wait's place at the poller."""
+class Place:
+    """One wait's place at the poller, and the future of its outcome."""
 
     wait: Wait
+    interval: float
     joined_at: float
     context: contextvars.Context
     future: asyncio.Future[Outcome]
@@ -74,13 +75,13 @@ class Poller:
         self._intervals: Counter[float] = Counter()
         self._ids: Counter[str] = Counter()  # that a snapshot has to hold
         # Dicts for sets: they keep the order in which the waits joined.
-        self._places: dict[_Place, None] = {}
-        self._by_id: dict[str, dict[_Place, None]] = {}
-        self._by_type: dict[str, dict[_Place, None]] = {}
-        self._unseen: dict[_Place, None] = {}  # no poll since they joined
-        self._hurried: dict[_Place, None] = {}  # a poll is wanted now: no look yet at all, or the deadline has come
-        self._volatile: dict[_Place, None] = {}  # their verdict changes with time
-        self._timers: list[tuple[float, int, _Place]] = []  # the next heartbeat, or the deadline
+        self._places: dict[Place, None] = {}
+        self._by_id: dict[str, list[Place]] = {}
+        self._by_type: dict[str, list[Place]] = {}
+        self._unseen: dict[Place, None] = {}  # no poll since they joined
+        self._hurried: dict[Place, None] = {}  # a poll is wanted now: no look yet at all, or the deadline has come
+        self._volatile: dict[Place, None] = {}  # their verdict changes with time
+        self._timers: list[tuple[float, int, Place]] = []  # the next heartbeat, or the deadline
         self._numbers = itertools.count()
         self._listeners: dict[asyncio.Queue[Snapshot | FlokitError], None] = {}
         self._snapshot: Snapshot | None = None
@@ -97,33 +98,42 @@ class Poller:
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
         return pollers.get(conn_id) or pollers.setdefault(conn_id, cls(conn_id))
 
-    async def outcome(self, wait: Wait, interval: float, *, hurry: bool) -> Outcome:
+    def join(self, wait: Wait, interval: float, *, hurry: bool) -> Place:
         """
-        Wait until a wait is over.
+        Have a wait judged until it is over. Whoever joins awaits the future of its place, and leaves then.
 
+        Thousands wait here: what each of them would hold, such as a coroutine in between, counts.
+
+        :param wait: The wait.
         :param interval: Seconds between polls; the shortest one of all waits counts.
         :param hurry: Whether it wants a poll now, as it has had no look at all yet.
         """
-        place = _Place(wait, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
-        with self._polling(interval, wait.conditions.ids):
-            self._places[place] = self._unseen[place] = None
-            if hurry:
-                self._hurried[place] = None
-            for index, names in self._indexed(wait):
-                for name in names:
-                    index.setdefault(name, {})[place] = None
-            self._set_timer(place)
-            self._wake.set()
-            try:
-                return await place.future
-            finally:
-                for places in (self._places, self._unseen, self._hurried, self._volatile):
-                    places.pop(place, None)
-                for index, names in self._indexed(wait):
-                    for name in names:
-                        index[name].pop(place)
-                        if not index[name]:
-                            del index[name]
+        place = Place(wait, interval, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
+        self._begin(interval, wait.conditions.ids)
+        self._places[place] = self._unseen[place] = None
+        if hurry:
+            self._hurried[place] = None
+        for index, names in self._indexed(wait):
+            for name in names:
+                index.setdefault(name, []).append(place)
+        self._set_timer(place)
+        self._wake.set()
+        return place
+
+    def leave(self, place: Place) -> None:
+        """
+        Have a wait judged no more, whether it is over or not.
+
+        :param place: What it got when it joined.
+        """
+        for places in (self._places, self._unseen, self._hurried, self._volatile):
+            places.pop(place, None)
+        for index, names in self._indexed(place.wait):
+            for name in names:
+                index[name].remove(place)
+                if not index[name]:
+                    del index[name]
+        self._end(place.interval, place.wait.conditions.ids)
 
     async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
         """
@@ -132,16 +142,17 @@ class Poller:
         :param interval: Seconds between polls; the shortest one of all waits and watchers counts.
         """
         queue: asyncio.Queue[Snapshot | FlokitError] = asyncio.Queue()
-        with self._polling(interval, ()):
-            self._listeners[queue] = None
-            try:
-                while True:
-                    result = await queue.get()
-                    while not queue.empty():
-                        result = queue.get_nowait()
-                    yield result
-            finally:
-                del self._listeners[queue]
+        self._begin(interval, ())
+        self._listeners[queue] = None
+        try:
+            while True:
+                result = await queue.get()
+                while not queue.empty():
+                    result = queue.get_nowait()
+                yield result
+        finally:
+            del self._listeners[queue]
+            self._end(interval, ())
 
     @contextmanager
     def reading(self, ids: Collection[str]) -> Iterator[None]:
@@ -152,25 +163,24 @@ class Poller:
         finally:
             self._ids.subtract(ids)
 
-    @contextmanager
-    def _polling(self, interval: float, ids: Collection[str]) -> Iterator[None]:
-        """Poll at least that often; start with the first, stop with the last."""
-        interval = interval or _SHORTEST
-        self._intervals[interval] += 1
+    def _begin(self, interval: float, ids: Collection[str]) -> None:
+        """Poll at least that often from now on; the first starts the poller."""
+        self._intervals[interval or _SHORTEST] += 1
+        self._ids.update(ids)
         if self._task is None:
             # In a clean context: inherited, what it logs would go to the log of this one's task.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
-        try:
-            with self.reading(ids):
-                yield
-        finally:
-            self._intervals[interval] -= 1
-            if not +self._intervals:
-                self._forget()  # at once: who joins before the task has ended needs a poller that goes on
-                self._task.cancel()
 
-    def _indexed(self, wait: Wait) -> tuple[tuple[dict[str, dict[_Place, None]], Iterable[str]], ...]:
+    def _end(self, interval: float, ids: Collection[str]) -> None:
+        """Undo what :meth:`_begin` did; the last stops the poller."""
+        self._ids.subtract(ids)
+        self._intervals[interval or _SHORTEST] -= 1
+        if not +self._intervals and self._task is not None:
+            self._forget()  # at once: who joins before the task has ended needs a poller that goes on
+            self._task.cancel()
+
+    def _indexed(self, wait: Wait) -> tuple[tuple[dict[str, list[Place]], Iterable[str]], ...]:
         return (self._by_id, wait.conditions.ids), (self._by_type, wait.conditions.types)
 
     async def _run(self) -> None:
@@ -239,11 +249,11 @@ class Poller:
             finally:
                 timer.cancel()
 
-    def _set_timer(self, place: _Place) -> None:
+    def _set_timer(self, place: Place) -> None:
         due = min(place.wait.deadline, place.wait.heartbeat_at)
         heapq.heappush(self._timers, (due, next(self._numbers), place))
 
-    def _ring(self, place: _Place, now: float) -> None:
+    def _ring(self, place: Place, now: float) -> None:
         """Serve a wait's timer."""
         if place.future.done():
             return
@@ -267,7 +277,7 @@ class Poller:
             self._good_at = now
         self._trouble = error
 
-        def tell(place: _Place) -> None:
+        def tell(place: Place) -> None:
             wait = place.wait
             self._act(place, lambda: wait.trouble(error, self._good_at))
             late = time.monotonic() - wait.deadline
@@ -277,7 +287,7 @@ class Poller:
 
         await self._serve(error, self._places, tell)
 
-    async def _publish(self, snapshot: Snapshot, began: float, hurried: dict[_Place, None]) -> None:
+    async def _publish(self, snapshot: Snapshot, began: float, hurried: dict[Place, None]) -> None:
         """Hand a snapshot to the waits that it concerns."""
         before, self._snapshot = self._snapshot, snapshot
         trouble, self._trouble = self._trouble, None
@@ -289,7 +299,7 @@ class Poller:
             concerned = {**self._unseen, **self._volatile, **hurried}
             concerned.update((place, None) for place in self._changed(before, snapshot))
 
-        def look(place: _Place) -> None:
+        def look(place: Place) -> None:
             if place.joined_at > began:
                 return
             self._unseen.pop(place, None)
@@ -302,7 +312,7 @@ class Poller:
 
         await self._serve(snapshot, concerned, look)
 
-    def _changed(self, before: Snapshot | None, now: Snapshot) -> Iterator[_Place]:
+    def _changed(self, before: Snapshot | None, now: Snapshot) -> Iterator[Place]:
         """Yield the waits of which something changed."""
         if before is None:
             return
@@ -316,7 +326,7 @@ class Poller:
                 yield from places
 
     async def _serve(
-        self, result: Snapshot | FlokitError, places: Iterable[_Place], serve: Callable[[_Place], None]
+        self, result: Snapshot | FlokitError, places: Iterable[Place], serve: Callable[[Place], None]
     ) -> None:
         """Serve waits in batches that let the event loop breathe, then all who want every result."""
         for count, place in enumerate(list(places), 1):
@@ -328,7 +338,7 @@ class Poller:
             queue.put_nowait(result)
 
     @staticmethod
-    def _act(place: _Place, act: Callable[[], Outcome | None]) -> None:
+    def _act(place: Place, act: Callable[[], Outcome | None]) -> None:
         """Do something for a wait, whose log is that of its own task; its failure is no other's."""
         try:
             outcome = place.context.run(act)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import timezone  # type: ignore[attr-defined]
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -22,7 +23,6 @@ from airflow_provider_flokit.triggers._poller import Poller
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
-    from logging import Logger
 
     from airflow_provider_flokit.triggers._asset_events import Delivery
 
@@ -50,6 +50,9 @@ class FlokitIntegrationTrigger(BaseTrigger):
     :param tolerate_failures: Only log failures and go on waiting. Default False.
     :param try_number: The try that waits; the event repeats it. Default: None, not told.
     """
+
+    log: ClassVar[logging.Logger] = logging.getLogger(f"{__name__}.FlokitIntegrationTrigger")  # type: ignore[assignment]
+    """One for all: Airflow's own is a kilobyte for each of thousands. Whose log a line goes to, the context tells."""
 
     SETTLE: ClassVar[float] = 10.0
     """
@@ -119,7 +122,11 @@ class FlokitIntegrationTrigger(BaseTrigger):
         try:
             wait = self._wait()
             poller = Poller.of(wait.conditions.conn_id)
-            outcome = await poller.outcome(wait, self.poll_interval, hurry=not deferred_by_a_worker)
+            place = poller.join(wait, self.poll_interval, hurry=not deferred_by_a_worker)
+            try:
+                outcome = await place.future
+            finally:
+                poller.leave(place)
         except FlokitError as error:
             outcome = Outcome(Ending.FAILED, message=str(error), error=type(error).__name__)
         if deferred_by_a_worker and self.task_instance is not None:
@@ -141,7 +148,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         execution_left = None if self.execution_deadline is None else self.execution_deadline - time.time()
         return Wait(
             conditions,
-            cast("Logger", self.log),
+            self.log,
             self.timeout,
             elapsed=self.timeout - self._seconds_left(),
             execution_left=execution_left,

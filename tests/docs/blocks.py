@@ -27,8 +27,6 @@ KINDS: Final = {
     "script": ("python", "run with the simulator at flokit_default"),
     "pytest": ("python", "a test file, run by pytest beside the README's gate as warehouse.py"),
     "conftest": ("python", "the conftest.py of those test files"),
-    "signature": ("python", "made of the code by make docs, and compared with it"),
-    "tree": ("text", "compared with the exceptions"),
     "json": ("json", "parsed"),
     "shell": ("shell", "each command as tests/docs/commands.py says"),
     "diagram": ("mermaid", "compared with the statuses"),
@@ -60,7 +58,8 @@ def documents() -> list[Path]:
 
 def blocks(*kinds: str) -> list[Block]:
     """Return the blocks of these kinds; all if none is given."""
-    found = (block for path in documents() for block in blocks_of(path.read_text(), str(path.relative_to(REPOSITORY))))
+    read_first = [path for path in documents() if path.name == "README.md" or path.parent.name == "docs"]
+    found = (block for path in read_first for block in blocks_of(path.read_text(), str(path.relative_to(REPOSITORY))))
     return [block for block in found if not kinds or block.kind in kinds]
 
 
