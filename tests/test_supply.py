@@ -41,8 +41,8 @@ COME_ALONG = {
 }
 """What is used of the dependencies' own dependencies, which they cannot be without."""
 
-ONLY_WHERE_AIRFLOW_HAS_THEM = {"flask_appbuilder", "wtforms"}
-"""Imported in the one method that only Airflow 2's web server calls, which has them."""
+ONLY_WHERE_AIRFLOW_HAS_THEM = {"fastapi", "flask_appbuilder", "wtforms"}
+"""Imported where only Airflow 3's API server calls, or only Airflow 2's web server, which have them."""
 
 FOR_TESTS = {"pytest"}
 """Imported by the pytest plugin, which only pytest loads."""
@@ -56,7 +56,7 @@ def sources() -> set[str]:
     return {
         path.relative_to(REPOSITORY).as_posix()
         for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".typed")
+        if path.is_file() and path.suffix in (".py", ".typed", ".html", ".css", ".js")
     }
 
 
