@@ -13,8 +13,8 @@ help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-zA-Z0-9%._-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "AIRFLOW=2.11 chooses the Airflow of demo, test and chaos; ARGS='-k receipt --no-cov' is handed to pytest, ARGS='--only outage' to chaos."
 
-demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
-	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo
+demo:  ## See a DAG gate on a FloKit sync, in a real Airflow; UI=1: the FloKit page; FLOKIT_API_KEY set: list your integrations
+	@.ci/airflow run $(AIRFLOW) python -m tests.system.demo$(if $(UI),_page)
 
 test: lint  ## Lint, type-check and test with coverage, on the newest Airflow
 	@.ci/airflow run $(AIRFLOW) $(PYTEST) --cov $(ARGS)
@@ -28,8 +28,9 @@ test-lowest:  ## Test on the lowest versions that pyproject.toml allows, without
 test-airflow-%:  ## Test on one Airflow, e.g. test-airflow-2.11
 	@.ci/airflow run $* $(PYTEST) $(ARGS)
 
-ui-test:  ## Fill in Airflow's connection form in a headless Chromium, on the newest Airflow and on 2.11
+ui-test:  ## Use the FloKit page and Airflow's connection form in a headless Chromium, on Airflow 3.3, 3.1 (the page) and 2.11
 	@.ci/airflow run --with ui 3.3 pytest tests/ui $(ARGS)
+	@.ci/airflow run --with ui 3.1 pytest tests/ui/test_page.py $(ARGS)
 	@.ci/airflow run --with ui 2.11 pytest tests/ui $(ARGS)
 
 chaos:  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
