@@ -21,8 +21,8 @@ $(NOX): Makefile
 	rm -rf .venv/tools && $$python -m venv .venv/tools && .venv/tools/bin/pip install -q nox==2026.10.20 uv==0.13.9
 	@touch $@
 
-demo: $(NOX)  ## See a DAG gate on a FloKit sync, in a real Airflow; FLOKIT_API_KEY set: list your integrations
-	@$(IN) python -m tests.system.demo
+demo: $(NOX)  ## See a DAG gate on a FloKit sync, in a real Airflow; UI=1: the FloKit page; FLOKIT_API_KEY set: list your integrations
+	@$(IN) python -m tests.system.demo$(if $(UI),_page)
 
 test: $(NOX)  ## Lint, type-check and test with coverage, on the newest Airflow
 	@$(NOX) -s "airflow($(AIRFLOW))"
@@ -39,8 +39,10 @@ test-airflow-%: $(NOX)  ## Test on one Airflow, e.g. test-airflow-2.11
 lint: $(NOX)  ## Check style, format and types
 	@ARGS=--lint-only $(NOX) -s "airflow($(AIRFLOW))"
 
-ui-test: $(NOX)  ## Look at the package in a headless Chromium, in the newest Airflow, in 3.1 and in 2.11
-	@for airflow in 3.3 3.1 2.11; do GROUPS="dev ui" $(NOX) -s "airflow($$airflow)" -- pytest tests/ui $(ARGS) || exit 1; done
+ui-test: $(NOX)  ## Use the FloKit page and the connection form in a headless Chromium, on Airflow 3.3, 3.1 (the page) and 2.11
+	@GROUPS="dev ui" $(NOX) -s "airflow(3.3)" -- pytest tests/ui $(ARGS)
+	@GROUPS="dev ui" $(NOX) -s "airflow(3.1)" -- pytest tests/ui/test_page.py $(ARGS)
+	@GROUPS="dev ui" $(NOX) -s "airflow(2.11)" -- pytest tests/ui $(ARGS)
 
 chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
 	@$(IN) python -m tests.system.chaos $(ARGS)

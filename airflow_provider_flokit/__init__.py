@@ -36,6 +36,8 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.operators.flokit"]}],
         "sensors": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.sensors.flokit"]}],
         "triggers": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.triggers.flokit"]}],
+        # The page in Airflow's UI; each version that has a place for it finds it here.
+        "plugins": [{"name": name, "plugin-class": "airflow_provider_flokit.ui.plugin.FlokitPlugin"}],
         "asset-uris": [uris],
         "dataset-uris": [dict(uris)],
         "connection-types": [

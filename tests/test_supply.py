@@ -33,8 +33,8 @@ IMPORTED_AS = {
 COME_ALONG = {"attr", "jinja2", "sqlalchemy", "urllib3"}
 """What is used of the dependencies' own dependencies, which they cannot be without."""
 
-ONLY_WHERE_AIRFLOW_HAS_THEM = {"flask_appbuilder", "wtforms"}
-"""Imported in the one method that only Airflow 2's web server calls, which has them."""
+ONLY_WHERE_AIRFLOW_HAS_THEM = {"fastapi", "flask_appbuilder", "wtforms"}
+"""Imported where only Airflow 3's API server calls, or only Airflow 2's web server, which have them."""
 
 
 def sources() -> set[str]:
@@ -42,7 +42,7 @@ def sources() -> set[str]:
     return {
         path.relative_to(REPOSITORY).as_posix()
         for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".typed")
+        if path.is_file() and path.suffix in (".py", ".typed", ".html", ".css", ".js")
     }
 
 

@@ -53,14 +53,20 @@ def ago(time: datetime | None, now: datetime) -> str:
     :param time: The time.
     :param now: The present.
     """
-    if time is None:
-        return "never"
-    age = (now - time).total_seconds()
-    # One unit is enough for an age.
-    size, unit = next(((s, u) for s, u in _UNITS if age >= s), (1, "s"))
-    count = int(age // size)
-    words = f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago" if age >= 1 else "just now"
-    return f"{moment(time, now)} ({words})"
+    return "never" if time is None else f"{moment(time, now)} ({age(time, now)})"
+
+
+def age(time: datetime, now: datetime) -> str:
+    """
+    Return the age of a past time in one unit: ``8 min ago``, ``just now``.
+
+    :param time: The time.
+    :param now: The present.
+    """
+    seconds = (now - time).total_seconds()
+    size, unit = next(((s, u) for s, u in _UNITS if seconds >= s), (1, "s"))
+    count = int(seconds // size)
+    return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago" if seconds >= 1 else "just now"
 
 
 def listed(names: Iterable[str], separator: str = ", ") -> str:

@@ -25,6 +25,7 @@ from airflow_provider_flokit.gate.conditions import (
     seconds,
     warn_of_no_effect,
 )
+from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
+    operator_extra_links = LINKS
     # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d5f2e3"
     ui_fgcolor = "#102a1e"

@@ -28,6 +28,7 @@ from airflow_provider_flokit.gate.conditions import (
     seconds,
     warn_of_no_effect,
 )
+from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = (*TEMPLATED, "flokit_conn_id")
+    operator_extra_links = LINKS
     template_fields_renderers: ClassVar[dict[str, str]] = {"receipt": "json"}
     # Both are said: the text on the node has to be readable in Airflow's light and dark.
     ui_color = "#d9ecff"

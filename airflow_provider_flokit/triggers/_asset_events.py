@@ -97,6 +97,17 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
     return memory, tuple(event for event in WATCHED[on] if happened[event])
 
 
+def store_key(integration_id: str, conn_id: str, on: str) -> str:
+    """
+    Return the key under which a watcher's memory is in the asset state store.
+
+    :param integration_id: The integration.
+    :param conn_id: The Airflow connection.
+    :param on: A key of :data:`WATCHED`.
+    """
+    return f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # as long as Airflow allows
+
+
 class Watcher:
     """
     One watcher at work.
@@ -109,7 +120,7 @@ class Watcher:
         self.integration_id = integration_id
         self.conn_id = conn_id
         self.on = on
-        self._key = f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # as long as Airflow allows
+        self._key = store_key(integration_id, conn_id, on)
         self._store = store
         self._memory: Memory | None = None
         self._saved: Memory | None = None

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.system.processes import Component, send, stop_all
@@ -29,7 +30,6 @@ from tests.system.task_logs import read_task_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
     from types import FrameType
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class LocalAirflow:
     :param parallelism: Most tasks that run in workers at once.
     :param pool_slots: Size of the default pool, for tests of how many slots a wait occupies.
     :param webserver: Whether to start the web server on Airflow 2 too; from 3 on the API server always runs.
+    :param users: Who may log in, by name, and the role; each one's password is the name. The first one is used here.
+        None: everybody is an administrator, without a login (Airflow 3).
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LocalAirflow:
         parallelism: int = 8,
         pool_slots: int = 128,
         webserver: bool = False,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home.resolve()
         self.database = self.home / "airflow.db"
@@ -77,6 +80,13 @@ class LocalAirflow:
             parallelism=parallelism,
             pool_slots=pool_slots,
         )
+        self.users = users or {}
+        if self.users:
+            names = ",".join(f"{name}:{role}" for name, role in self.users.items())
+            self.env |= {
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": names,
+            }
         self.env |= env or {}
         self.components = {
             name: Component([sys.executable, "-m", "airflow", *arguments], self.env, self.home / "logs" / f"{name}.log")
@@ -112,6 +122,9 @@ class LocalAirflow:
     def migrate(self) -> None:
         """Make the metadata database, in WAL mode: readers and the one writer do not wait for each other."""
         self.home.mkdir(parents=True, exist_ok=True)
+        if self.users:
+            passwords = {name: name for name in self.users}
+            Path(self.env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]).write_text(json.dumps(passwords))
         self.cli("db", "migrate")
         with contextlib.closing(sqlite3.connect(self.database)) as database:
             database.execute("PRAGMA journal_mode=WAL")
@@ -181,7 +194,9 @@ class LocalAirflow:
         headers = {"Content-Type": "application/json"}
         if path != "/auth/token":
             if not self._token:
-                self._token = self.api("GET", "/auth/token")["access_token"]
+                user = next(iter(self.users), "")
+                login = ("POST", {"username": user, "password": user}) if user else ("GET", None)
+                self._token = self.api(login[0], "/auth/token", login[1])["access_token"]
             headers["Authorization"] = f"Bearer {self._token}"
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - loopback

@@ -118,6 +118,8 @@ def stop_all(components: list[Component], grace: float) -> None:
             for member in left:
                 send(member.pid, signal.SIGKILL)
         time.sleep(0.1)
+    for component in components:
+        component.returncode  # noqa: B018 - reaps it, whenever it ended
 
 
 def send(pid: int, sig: int) -> None:

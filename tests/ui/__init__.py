@@ -1,1 +1,1 @@
-"""Airflow's own connection form, in a real browser against a real web server. ``make ui-test`` runs these tests."""
+"""Airflow's own connection form and the FloKit page, in a real browser. ``make ui-test`` runs these tests."""

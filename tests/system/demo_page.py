@@ -1,0 +1,149 @@
+"""
+See the FloKit page: ``make demo UI=1`` (``python -m tests.system.demo_page``).
+
+It starts a FloKit simulator and a real Airflow in a scratch folder, with gates that wait, and keeps both running: what
+one types here happens at FloKit, and shows in the page and in the gates. Ctrl-C ends it all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from airflow_provider_flokit.simulator import Simulator
+from tests.system.local_airflow import LocalAirflow, LocalAirflowError
+from tests.system.settings import AIRFLOW_VERSION
+
+PAGE_DAGS: Final = Path(__file__).parent / "page_dags"
+CONN_ID: Final = "flokit_default"
+USERS: Final = {"admin": "admin", "viewer": "viewer"}
+STRIPE: Final = "int_01hx4j7stripe"
+REASON: Final = "Webhook signature verification failed — check your signing secret"
+HELP: Final = """\
+  finish   the sync of stripe succeeds       fail     it fails
+  sync     the DAG warehouse runs (again)    rotate   FloKit's key is rotated: nothing answers any more
+  key      the new key gets into Airflow     help     these words
+"""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def fill(simulator: Simulator) -> None:
+    """Add integrations in every state: healthy, failing, syncing once a gate asks for it, and never synced."""
+    now = datetime.now(UTC)
+    simulator.add_integration(STRIPE, "stripe", last_synced_at=now - timedelta(hours=6))
+    simulator.add_integration(
+        "int_01hx4j7appsflyer",
+        "appsflyer",
+        status="error",
+        error_message="AppsFlyer refused the API token (HTTP 403): it was revoked on 27 November. Create a new one.",
+        last_synced_at=now - timedelta(days=2),
+    )
+    simulator.add_integration("int_01hx4j7adjust", "adjust", last_synced_at=None)
+    simulator.add_integration("int_01hx4j7revenuecat", "revenuecat", last_synced_at=now - timedelta(minutes=8))
+    simulator.add_integration("int_01hx4j7google", "google_play", last_synced_at=now - timedelta(minutes=42))
+
+
+def start_gates(simulator: Simulator, airflow: LocalAirflow) -> None:
+    """Let the gates wait, and the watcher watch."""
+    # Until somebody says how it ends.
+    simulator.script_after_sync(STRIPE, [{"status": "syncing", "error_message": None}])
+    for dag_id in ("churn", "warehouse", "attribution", "marketing"):
+        airflow.unpause(dag_id)
+    for dag_id in ("warehouse", "attribution", "marketing"):
+        airflow.trigger(dag_id)
+    airflow.wait_for(
+        lambda: waiting(airflow) == 4 and failed(airflow),
+        180,
+        "the gates wait",
+        lambda: airflow.query("SELECT dag_id, task_id, map_index, state FROM task_instance"),
+    )
+    airflow.unpause("subscriptions")
+    airflow.trigger("subscriptions")
+
+
+def waiting(airflow: LocalAirflow) -> int:
+    """Return how many tasks are deferred."""
+    return int(airflow.query("SELECT count(*) FROM task_instance WHERE state = 'deferred'")[0][0])
+
+
+def failed(airflow: LocalAirflow) -> bool:
+    """Tell whether the gate of the failing integration has failed."""
+    return bool(airflow.query("SELECT 1 FROM task_instance WHERE dag_id = 'marketing' AND state = 'failed'"))
+
+
+def obey(word: str, simulator: Simulator, airflow: LocalAirflow) -> str:
+    """Do what was typed, and return what to answer."""
+    match word:
+        case "finish":
+            simulator.set_state(STRIPE, status="connected", error_message=None, last_synced_at=datetime.now(UTC))
+            return "The sync of stripe has succeeded."
+        case "fail":
+            simulator.set_state(STRIPE, status="error", error_message=REASON)
+            return "The sync of stripe has failed."
+        case "sync":
+            simulator.script_after_sync(STRIPE, [{"status": "syncing", "error_message": None}])
+            return f"A run of warehouse starts: {airflow.trigger('warehouse')}"
+        case "rotate":
+            simulator.rotate_key()
+            return "The key in Airflow is not FloKit's any more. The gates that wait go on for 15 minutes."
+        case "key":
+            connection = {"connection_id": CONN_ID, "conn_type": "flokit", "password": simulator.api_key}
+            airflow.api("PATCH", f"/api/v2/connections/{CONN_ID}?update_mask=password", connection)
+            return "Airflow has the new key."
+        case _:
+            return HELP.rstrip()
+
+
+def demo() -> None:
+    """Run until Ctrl-C."""
+    scratch = Path(tempfile.mkdtemp(prefix="flokit-demo-"))
+    version = ".".join(map(str, AIRFLOW_VERSION))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        simulator = stack.enter_context(Simulator())
+        fill(simulator)
+        console.print(f"FloKit and Airflow {version} start on this machine; this takes a minute or two ...")
+        airflow = stack.enter_context(LocalAirflow(scratch / "airflow", PAGE_DAGS, users=USERS))
+        # Called first on the way out: an impatient second Ctrl-C must not leave processes behind.
+        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        airflow.cli("connections", "add", CONN_ID, "--conn-json", simulator.connection_json())
+        airflow.wait_until_ready()
+        start_gates(simulator, airflow)
+        console.print(f"\nAirflow:  {airflow.url}      log in as admin, password admin", style="bold")
+        console.print(f"The page: {airflow.url}/flokit/   (viewer, password viewer, may not read it)\n", style="bold")
+        console.print(HELP, markup=False)
+        while True:
+            word = console.input("> ").strip()
+            try:
+                console.print(obey(word, simulator, airflow), markup=False)
+            except LocalAirflowError as error:
+                console.print(str(error), style="red", markup=False)
+
+
+def main() -> int:
+    """Run the demo and return the exit code."""
+    if AIRFLOW_VERSION < (3, 1):
+        console.print("The page needs Airflow 3.1.1: AIRFLOW=3.1 or later.", style="red")
+        return 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if started with Ctrl-C ignored
+    try:
+        demo()
+    except (KeyboardInterrupt, EOFError):
+        console.print("\nStopped.")
+    except (LocalAirflowError, TimeoutError) as error:
+        console.print(f"\n{error}", style="bold red", markup=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

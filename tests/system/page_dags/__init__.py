@@ -1,0 +1,1 @@
+"""DAGs for a look at the FloKit page: gates that wait, one that fails at once, and a watched asset."""

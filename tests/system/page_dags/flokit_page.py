@@ -1,0 +1,78 @@
+"""Gates for integrations in every state that the FloKit page shows; nothing is loaded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import AssetWatcher
+
+from airflow_provider_flokit.assets.flokit import flokit_asset
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
+
+OFTEN = 2.0
+"""Seconds between looks; so that what is typed at the demo's prompt shows soon."""
+
+COMMON: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False}
+
+
+@task
+def load() -> None:
+    """Stand for what needs the data."""
+
+
+with DAG(dag_id="warehouse", schedule=None, **COMMON):
+    (
+        FlokitTriggerSyncOperator(
+            task_id="sync_stripe",
+            integration_id="int_01hx4j7stripe",
+            wait_for_completion=True,
+            deferrable=True,
+            poll_interval=OFTEN,
+        )
+        >> load()
+    )
+
+with DAG(dag_id="subscriptions", schedule=None, **COMMON):
+    (
+        FlokitIntegrationSensor(
+            task_id="wait_for_stripe",
+            integration_id="int_01hx4j7stripe",
+            mode="reschedule",
+            poke_interval=OFTEN,
+            timeout=timedelta(hours=6).total_seconds(),
+        )
+        >> load()
+    )
+
+with DAG(dag_id="attribution", schedule=None, **COMMON):
+    (
+        FlokitIntegrationSensor.partial(
+            task_id="wait_for_campaigns",
+            integration_id="int_01hx4j7adjust",
+            synced_after=datetime.now(UTC).replace(minute=0, second=0, microsecond=0),
+            deferrable=True,
+            poke_interval=OFTEN,
+        ).expand(timeout=[3600.0, 3600.0, 3600.0])
+        >> load()
+    )
+
+with DAG(dag_id="marketing", schedule=None, **COMMON):
+    FlokitIntegrationSensor(task_id="wait_for_appsflyer", integration_type="appsflyer", deferrable=True) >> load()
+
+subscribers = flokit_asset(
+    "int_01hx4j7revenuecat",
+    name="subscribers",
+    watchers=[
+        AssetWatcher(
+            name="subscribers_synced",
+            trigger=FlokitSyncedTrigger(integration_id="int_01hx4j7revenuecat", poll_interval=OFTEN),
+        )
+    ],
+)
+
+with DAG(dag_id="churn", schedule=[subscribers], **COMMON):
+    load()

@@ -1,0 +1,95 @@
+"""What Airflow finds of the page: the plugin and the extra link, on every version, at no cost elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_flokit import get_provider_info
+from airflow_provider_flokit.models import Integration, SyncReceipt, parse_time
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+from airflow_provider_flokit.ui import HAS_PAGE
+from airflow_provider_flokit.ui.link import FlokitIntegrationLink
+from airflow_provider_flokit.ui.plugin import FlokitPlugin
+from tests.checkout import REPOSITORY
+
+STRIPE = "int_01hx4j7stripe"
+AT = "2026-03-15T08:00:00Z"
+RECEIPT = SyncReceipt(STRIPE, Integration(STRIPE, "stripe", "connected"), parse_time(AT), "sync_1").to_json()
+
+
+def test_the_metadata_names_the_plugin() -> None:
+    """Airflow finds the plugin in the provider's metadata."""
+    (entry,) = get_provider_info()["plugins"]
+    module, _, name = entry["plugin-class"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is FlokitPlugin
+    assert entry["name"] == FlokitPlugin.name == "FloKit"
+
+
+def test_the_page_is_there_where_airflow_has_a_place_for_it() -> None:
+    """From Airflow 3.1.1 on there is the page, and the link to it; below there is neither."""
+    assert [app["url_prefix"] for app in FlokitPlugin.fastapi_apps] == ["/flokit"] * HAS_PAGE
+    assert [view["name"] for view in FlokitPlugin.external_views] == ["FloKit integrations"] * HAS_PAGE
+    for kind in (FlokitTriggerSyncOperator, FlokitIntegrationSensor):
+        assert [link.name for link in kind.operator_extra_links] == ["FloKit integration"] * HAS_PAGE
+
+
+@pytest.mark.skipif(not HAS_PAGE, reason="the page needs Airflow 3.1.1")
+def test_the_link_survives_serialization() -> None:
+    """The API server knows of the link, mapped or not."""
+    from airflow.serialization import serialized_objects
+
+    with DAG("links", schedule=None) as dag:
+        FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+        FlokitIntegrationSensor.partial(task_id="wait").expand(integration_id=[STRIPE])
+    written = getattr(serialized_objects, "DagSerialization", serialized_objects.SerializedDAG)
+    read = written.from_dict(written.to_dict(dag))
+    assert [task.extra_links for task in read.tasks] == [["FloKit integration"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ({"integration_id": STRIPE}, f"flokit/#flokit_default/{STRIPE}"),
+        ({"integration_id": STRIPE, "flokit_conn_id": "emea"}, f"flokit/#emea/{STRIPE}"),
+        ({"integration_id": [STRIPE, "int_b"]}, "flokit/#flokit_default"),
+        ({"integration_type": "stripe"}, "flokit/?q=stripe#flokit_default"),
+        ({"receipt": RECEIPT}, f"flokit/#flokit_default/{STRIPE}"),
+        ({"receipt": [RECEIPT], "synced_after": AT}, f"flokit/#flokit_default/{STRIPE}"),
+        ({"integration_id": "int_ä&b"}, "flokit/#flokit_default/int_%C3%A4%26b"),
+        ({"integration_id": "{{ did_not_render }}"}, "flokit/"),
+    ],
+)
+def test_where_the_link_leads(arguments: dict[str, Any], place: str) -> None:
+    """To the task's integration, relative to Airflow's own address; to all of the connection if there are several."""
+    sensor = FlokitIntegrationSensor(task_id="wait", **arguments)
+    assert FlokitIntegrationLink().get_link(sensor, ti_key=None) == place
+
+
+def test_where_the_link_of_an_operator_leads() -> None:
+    """The same for the operator."""
+    sync = FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+    assert FlokitIntegrationLink().get_link(sync, ti_key=None) == f"flokit/#flokit_default/{STRIPE}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["airflow_provider_flokit.ui.plugin", "airflow_provider_flokit.operators.flokit", "airflow.plugins_manager"],
+)
+def test_only_the_api_server_pays(module: str) -> None:
+    """Where plugins are loaded and DAGs parsed, the plugin and the link import no FastAPI and nothing of the page."""
+    heavy = ("fastapi", "starlette", "airflow_provider_flokit.ui.app", "airflow_provider_flokit.hooks.flokit")
+    code = (
+        f"import sys, {module}; import airflow_provider_flokit.ui.plugin;"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
