@@ -102,7 +102,7 @@ def in_worker(stage: Stage, row: Row) -> None:
     for task, duration in tasks.items():
         simulator.add_integration(f"int_{task}", sync=Sync(start_delay=1, duration=duration))
     run = stage.run("chaos_in_worker")
-    _kill_waiting(stage, run, tasks, simulator)
+    _kill_waiting(stage, run, tasks)
     stage.end(run)
     judge(stage, row, run, tasks, conn_id="chaos_in_worker", syncs=1, tries=RETRIED, names=SAME)
 
@@ -124,7 +124,7 @@ def failed_meanwhile(stage: Stage, row: Row) -> None:
     simulator.fail(Fault.slow(_HANG), method="POST", path="/v1/integrations/int_failed_posting/sync")
     run = stage.run("chaos_failed_meanwhile")
     _kill_in_request(stage, run, tasks[0], simulator, "POST")
-    _kill_waiting(stage, run, tasks[1:], simulator)
+    _kill_waiting(stage, run, tasks[1:])
     stage.end(run)
     judge(stage, row, run, tasks, conn_id="chaos_failed_meanwhile", syncs=2, tries=range(2, 4))
 
@@ -140,20 +140,16 @@ def _kill_in_request(stage: Stage, run: Run, task: str, simulator: HeldSimulator
     stage.tell(f"{run.dag_id}.{task} and its worker killed in the {method}")
 
 
-def _kill_waiting(stage: Stage, run: Run, tasks: Iterable[str], simulator: HeldSimulator) -> None:
-    """Kill tasks, and the workers above them, that wait in a worker: FloKit has been asked after the POST."""
+def _kill_waiting(stage: Stage, run: Run, tasks: Iterable[str]) -> None:
+    """Kill tasks, and the workers above them, that wait in a worker: they have their receipt, and say so."""
+
+    def waits(task: str) -> bool:
+        return "Waiting for" in stage.airflow.task_log(*run, task)
+
     for task in tasks:
-        stage.until(lambda task=task: _polled(simulator, task), 90, f"{task} waits", lambda: simulator.requests[-3:])
+        stage.until(lambda task=task: waits(task), 90, f"{task} waits", lambda: stage.airflow.task_states(*run))
         stage.airflow.kill_task(*run, task)
         stage.tell(f"{run.dag_id}.{task} and its worker killed while it waited")
-
-
-def _polled(simulator: HeldSimulator, task: str) -> bool:
-    requests = simulator.requests
-    last = max(
-        (i for i, r in enumerate(requests) if r.method == "POST" and r.integration_id == f"int_{task}"), default=-1
-    )
-    return last >= 0 and any(r.method == "GET" for r in requests[last:])
 
 
 # The request that starts a sync
