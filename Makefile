@@ -40,7 +40,7 @@ lint: $(NOX)  ## Check style, format and types
 	@ARGS=--lint-only $(NOX) -s "airflow($(AIRFLOW))"
 
 ui-test: $(NOX)  ## Look at the package in a headless Chromium, in the newest Airflow, in 3.1 and in 2.11
-	@for airflow in 3.3 3.1 2.11; do GROUPS="dev ui" $(NOX) -s "airflow($$airflow)" -- pytest tests/ui $(ARGS) || exit 1; done
+	@for airflow in 3.3 3.1 2.11; do env GROUPS="dev ui" $(NOX) -s "airflow($$airflow)" -- pytest tests/ui $(ARGS) || exit 1; done
 
 chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
 	@$(IN) python -m tests.system.chaos $(ARGS)
