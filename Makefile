@@ -42,8 +42,8 @@ lint: $(NOX)  ## Check style, format and types
 ui-test: $(NOX)  ## Look at the package in a headless Chromium, in the newest Airflow, in 3.1 and in 2.11
 	@for airflow in 3.3 3.1 2.11; do env GROUPS="dev ui" $(NOX) -s "airflow($$airflow)" -- pytest tests/ui $(ARGS) || exit 1; done
 
-chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
-	@$(IN) python -m tests.system.chaos $(ARGS)
+chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right; STAGE=celery: on PostgreSQL, Celery and two triggerers
+	@$(if $(STAGE),env GROUPS="dev $(filter celery,$(STAGE))") $(IN) python -m tests.system.chaos $(if $(STAGE),--stage $(STAGE)) $(ARGS)
 
 bench: $(NOX)  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
 	@$(IN) python -m benchmarks $(ARGS)
