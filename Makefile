@@ -40,12 +40,12 @@ lint: $(NOX)  ## Check style, format and types
 	@ARGS=--lint-only $(NOX) -s "airflow($(AIRFLOW))"
 
 ui-test: $(NOX)  ## Use the FloKit page and the connection form in a headless Chromium, on Airflow 3.3, 3.1 (the page) and 2.11
-	@GROUPS="dev ui" $(NOX) -s "airflow(3.3)" -- pytest tests/ui $(ARGS)
-	@GROUPS="dev ui" $(NOX) -s "airflow(3.1)" -- pytest tests/ui/test_page.py $(ARGS)
-	@GROUPS="dev ui" $(NOX) -s "airflow(2.11)" -- pytest tests/ui $(ARGS)
+	@env GROUPS="dev ui" $(NOX) -s "airflow(3.3)" -- pytest tests/ui $(ARGS)
+	@env GROUPS="dev ui" $(NOX) -s "airflow(3.1)" -- pytest tests/ui/test_page.py $(ARGS)
+	@env GROUPS="dev ui" $(NOX) -s "airflow(2.11)" -- pytest tests/ui $(ARGS)
 
-chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right
-	@$(IN) python -m tests.system.chaos $(ARGS)
+chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right; STAGE=celery: on PostgreSQL, Celery and two triggerers
+	@$(if $(STAGE),env GROUPS="dev $(filter celery,$(STAGE))") $(IN) python -m tests.system.chaos $(if $(STAGE),--stage $(STAGE)) $(ARGS)
 
 bench: $(NOX)  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
 	@$(IN) python -m benchmarks $(ARGS)

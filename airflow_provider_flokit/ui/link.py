@@ -20,7 +20,7 @@ class FlokitIntegrationLink(BaseOperatorLink):
 
     name = "FloKit integration"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return where the page shows what a task, rendered by now, is about."""
         fields = {name: getattr(operator, name, None) for name in (*TEMPLATED, "flokit_conn_id")}
         conditions = read_conditions(fields)

@@ -79,7 +79,7 @@ class Workspace:
             self._look = replace(self._look, trouble=str(error))
         except FlokitError as error:
             self._look = Look(trouble=str(error))
-        except Exception as error:  # noqa: BLE001 - a page has to say why it shows nothing
+        except Exception as error:
             self._look = Look(trouble=f"FloKit cannot be asked: {type(error).__name__}.")
 
 

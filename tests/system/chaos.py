@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from tests.system import chaos_watchers  # noqa: F401 - adds its case
+from tests.system import chaos_celery  # with all cases
+from tests.system.celery_airflow import CeleryAirflow, missing_programs
 from tests.system.chaos_cases import CASES, COUNTS, START_TIMEOUT
 from tests.system.chaos_stage import HeldSimulator, Row, Stage, StoppedError, keys_in
 from tests.system.local_airflow import LocalAirflow, LocalAirflowError, exit_on_signal
@@ -41,6 +42,9 @@ LIMIT = 1500.0
 """Seconds after which a case that has not ended is given up."""
 
 PARALLELISM = 16
+STAGES = {"local": COUNTS, "celery": chaos_celery.COUNTS}
+"""How many waits of each kind the triggerer is killed under, on the small Airflow and with Celery."""
+
 PROBLEMS_SHOWN = 12
 
 console = Console(highlight=False, soft_wrap=True)
@@ -86,12 +90,15 @@ def play_all(rows: dict[str, Row], cases: Sequence[Case], stage: Stage) -> None:
                     return
 
 
-def start_and_play(scratch: Path, rows: dict[str, Row], cases: Sequence[Case]) -> None:
+def start_and_play(scratch: Path, rows: dict[str, Row], cases: Sequence[Case], on: str) -> None:
     """Start simulators and an Airflow, and play the cases."""
+    counts = STAGES[on]
+    start = CeleryAirflow if on == "celery" else LocalAirflow
     with contextlib.ExitStack() as stack:
         simulators: dict[str, HeldSimulator] = {}
         env = {
-            "CHAOS_COUNTS": json.dumps(COUNTS),
+            "CHAOS_COUNTS": json.dumps(counts),
+            "CHAOS_MANY": json.dumps(chaos_celery.MANY),
             "CHAOS_BEGAN": datetime.now(UTC).isoformat(),
             "CHAOS_START_TIMEOUT": str(START_TIMEOUT),
         }
@@ -101,8 +108,8 @@ def start_and_play(scratch: Path, rows: dict[str, Row], cases: Sequence[Case]) -
                 if conn_id != "chaos_rotation":  # that one lives in the database
                     env[f"AIRFLOW_CONN_{conn_id}".upper()] = simulators[conn_id].connection_uri()
         tell("Airflow starts, with a database of its own")
-        airflow = stack.enter_context(LocalAirflow(scratch / "airflow", DAGS, env, parallelism=PARALLELISM))
-        stage = Stage(airflow, simulators, tell)
+        airflow = stack.enter_context(start(scratch / "airflow", DAGS, env, parallelism=PARALLELISM))
+        stage = Stage(airflow, simulators, tell, counts)
         stack.callback(stage.close)
         # Called first on the way out: an impatient second Ctrl-C must not leave processes behind.
         stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
@@ -110,9 +117,10 @@ def start_and_play(scratch: Path, rows: dict[str, Row], cases: Sequence[Case]) -
         play_all(rows, cases, stage)
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(rows: Sequence[Row], on: str) -> None:
     """Print the table, and what was wrong."""
-    table = Table(title=f"Airflow {'.'.join(map(str, AIRFLOW_VERSION))}", title_justify="left")
+    title = f"Airflow {'.'.join(map(str, AIRFLOW_VERSION))}, {on} stage"
+    table = Table(title=title, title_justify="left")
     for title in ("case", "what was killed (-9)"):
         table.add_column(title)
     for title in ("waits", "right verdicts", "syncs started", "seconds"):
@@ -136,7 +144,7 @@ def show(rows: Sequence[Row]) -> None:
                 console.print(f"  ... and {len(row.problems) - PROBLEMS_SHOWN} more")
 
 
-def chaos(cases: Sequence[Case]) -> int:
+def chaos(cases: Sequence[Case], on: str) -> int:
     """Play cases in a scratch folder, which is kept only if something was wrong."""
     scratch = Path(tempfile.mkdtemp(prefix="flokit-chaos-"))
     version = ".".join(map(str, AIRFLOW_VERSION))
@@ -147,14 +155,14 @@ def chaos(cases: Sequence[Case]) -> int:
             rows[case.name].not_here = case.because
     failed = False
     try:
-        start_and_play(scratch, rows, [case for case in cases if not rows[case.name].not_here])
+        start_and_play(scratch, rows, [case for case in cases if not rows[case.name].not_here], on)
     except (LocalAirflowError, TimeoutError) as error:
         console.print(f"\n{error}", style="bold red", markup=False)
         failed = True
     except (KeyboardInterrupt, SystemExit) as stop:
         console.print(f"\nStopped. Everything that was started is stopped; logs and databases are kept in {scratch}")
         return int(stop.code or 0) if isinstance(stop, SystemExit) else 130
-    show(list(rows.values()))
+    show(list(rows.values()), on)
     told = keys_in(scratch)
     if told:
         console.print(f"The API key is to be read in {told}", style="bold red", markup=False)
@@ -176,6 +184,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.chaos", description=__doc__.split("\n\n")[0])
     names = [case.name for case in CASES]
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one of {', '.join(names)}")
+    parser.add_argument("--stage", choices=STAGES, default="local", help="the small Airflow, or one with Celery")
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, exit_on_signal)
@@ -184,7 +193,11 @@ def main() -> int:
         for case in CASES:
             console.print(f"{case.name:<18}{case.title}", markup=False)
         return 0
-    return chaos([case for case in CASES if not options.only or case.name in options.only])
+    if options.stage == "celery" and (missing := missing_programs()):
+        console.print("\n".join(missing), style="bold red", markup=False)
+        return 2
+    cases = [case for case in CASES if case.only_on in ("", options.stage)]
+    return chaos([case for case in cases if not options.only or case.name in options.only], options.stage)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def in_worker(stage: Stage, row: Row) -> None:
     for task, duration in tasks.items():
         simulator.add_integration(f"int_{task}", sync=Sync(start_delay=1, duration=duration))
     run = stage.run("chaos_in_worker")
-    _kill_waiting(stage, run, tasks, simulator)
+    _kill_waiting(stage, run, tasks)
     stage.end(run)
     judge(stage, row, run, tasks, conn_id="chaos_in_worker", syncs=1, tries=RETRIED, names=SAME)
 
@@ -124,7 +124,7 @@ def failed_meanwhile(stage: Stage, row: Row) -> None:
     simulator.fail(Fault.slow(_HANG), method="POST", path="/v1/integrations/int_failed_posting/sync")
     run = stage.run("chaos_failed_meanwhile")
     _kill_in_request(stage, run, tasks[0], simulator, "POST")
-    _kill_waiting(stage, run, tasks[1:], simulator)
+    _kill_waiting(stage, run, tasks[1:])
     stage.end(run)
     judge(stage, row, run, tasks, conn_id="chaos_failed_meanwhile", syncs=2, tries=range(2, 4))
 
@@ -140,20 +140,16 @@ def _kill_in_request(stage: Stage, run: Run, task: str, simulator: HeldSimulator
     stage.tell(f"{run.dag_id}.{task} and its worker killed in the {method}")
 
 
-def _kill_waiting(stage: Stage, run: Run, tasks: Iterable[str], simulator: HeldSimulator) -> None:
-    """Kill tasks, and the workers above them, that wait in a worker: FloKit has been asked after the POST."""
+def _kill_waiting(stage: Stage, run: Run, tasks: Iterable[str]) -> None:
+    """Kill tasks, and the workers above them, that wait in a worker: they have their receipt, and say so."""
+
+    def waits(task: str) -> bool:
+        return "Waiting for" in stage.airflow.task_log(*run, task)
+
     for task in tasks:
-        stage.until(lambda task=task: _polled(simulator, task), 90, f"{task} waits", lambda: simulator.requests[-3:])
+        stage.until(lambda task=task: waits(task), 90, f"{task} waits", lambda: stage.airflow.task_states(*run))
         stage.airflow.kill_task(*run, task)
         stage.tell(f"{run.dag_id}.{task} and its worker killed while it waited")
-
-
-def _polled(simulator: HeldSimulator, task: str) -> bool:
-    requests = simulator.requests
-    last = max(
-        (i for i, r in enumerate(requests) if r.method == "POST" and r.integration_id == f"int_{task}"), default=-1
-    )
-    return last >= 0 and any(r.method == "GET" for r in requests[last:])
 
 
 # The request that starts a sync
@@ -242,7 +238,7 @@ _MODES = {
 _RESCHEDULED = "watch_rescheduled_good"
 
 
-def _start_all_modes(stage: Stage, name: str, durations: Mapping[str, float]) -> Run:
+def start_all_modes(stage: Stage, name: str, durations: Mapping[str, float]) -> Run:
     """Start waits of all modes, with time held; return when all of them wait and FloKit's own syncs are under way."""
     simulator = stage.simulators[name]
     simulator.time.hold()
@@ -271,7 +267,8 @@ def _start_all_modes(stage: Stage, name: str, durations: Mapping[str, float]) ->
     return run
 
 
-def _judge_all_modes(stage: Stage, row: Row, run: Run, *, worker_tries: int | range = 1) -> None:
+def judge_all_modes(stage: Stage, row: Row, run: Run, *, worker_tries: int | range = 1) -> None:
+    """Judge the waits that :func:`start_all_modes` started."""
     deferred = [task for task, state in _MODES.items() if state == "deferred"]
     worker = [task for task, state in _MODES.items() if state == "running"]
     names = -1 if worker_tries == 1 else SAME
@@ -284,7 +281,8 @@ def _judge_all_modes(stage: Stage, row: Row, run: Run, *, worker_tries: int | ra
     judge(stage, row, run, [_RESCHEDULED], conn_id=run.dag_id, syncs=0, tries=tries)
 
 
-def _staggered(first: float, last: float) -> dict[str, float]:
+def staggered(first: float, last: float) -> dict[str, float]:
+    """Return durations of the syncs of all modes, from the first to the last."""
     tasks = [*_MODES, _RESCHEDULED]
     step = (last - first) / (len(tasks) - 1)
     return {task: first + index * step for index, task in enumerate(tasks)}
@@ -298,7 +296,7 @@ OUTAGE = 35.0
 def outage(stage: Stage, row: Row) -> None:
     """Take FloKit away under waits of all modes; half of the syncs end meanwhile."""
     simulator = stage.simulators["chaos_outage"]
-    run = _start_all_modes(stage, "chaos_outage", _staggered(OUTAGE / 2, OUTAGE * 1.5))
+    run = start_all_modes(stage, "chaos_outage", staggered(OUTAGE / 2, OUTAGE * 1.5))
     simulator.stop()
     simulator.time.go()
     stage.tell(f"chaos_outage: the simulator is down for {OUTAGE:g} s")
@@ -310,7 +308,7 @@ def outage(stage: Stage, row: Row) -> None:
     simulator.start()
     stage.tell("chaos_outage: the simulator is up again")
     stage.end(run)
-    _judge_all_modes(stage, row, run)
+    judge_all_modes(stage, row, run)
 
 
 ROTATED = 40.0
@@ -322,7 +320,7 @@ def rotation(stage: Stage, row: Row) -> None:
     """Replace the key in FloKit under waits of all modes, and later in Airflow's database; all syncs end meanwhile."""
     simulator = stage.simulators["chaos_rotation"]
     stage.set_connection("chaos_rotation", simulator, simulator.api_key, new=True)
-    run = _start_all_modes(stage, "chaos_rotation", _staggered(5, 12))
+    run = start_all_modes(stage, "chaos_rotation", staggered(5, 12))
     simulator.rotate_key(NEW_KEY)
     simulator.time.go()
     stage.tell("chaos_rotation: the old key is dead")
@@ -336,7 +334,7 @@ def rotation(stage: Stage, row: Row) -> None:
     stage.end(run)
     refused = [request for request in simulator.requests if request.status == 401]
     row.expect(refused, "no wait has noticed that the old key is dead")
-    _judge_all_modes(stage, row, run)
+    judge_all_modes(stage, row, run)
 
 
 # What retries and people do
@@ -421,17 +419,17 @@ def timeout(stage: Stage, row: Row) -> None:
 def scheduler(stage: Stage, row: Row) -> None:
     """Kill the scheduler and all of its workers under waits; start it again when half the syncs are over."""
     simulator = stage.simulators["chaos_scheduler"]
-    durations = _staggered(3, 20)
+    durations = staggered(3, 20)
     if not RECEIPT_IS_KEPT:  # a sync that ended meanwhile is not known to have been this task's
         durations["sync_worker_good"] = LOST + 30
-    run = _start_all_modes(stage, "chaos_scheduler", durations)
+    run = start_all_modes(stage, "chaos_scheduler", durations)
     stage.airflow.kill("scheduler")
     simulator.time.go()
     stage.tell("the scheduler and all workers are dead for 10 s")
     stage.idle(10)
     stage.restart("scheduler")
     stage.end(run)
-    _judge_all_modes(stage, row, run, worker_tries=RETRIED)
+    judge_all_modes(stage, row, run, worker_tries=RETRIED)
 
 
 @case("started", "start_from_trigger: no worker for the wait", "triggerer", act=4)
@@ -508,7 +506,8 @@ def triggerer(stage: Stage, row: Row) -> None:
     """Kill the triggerer under hundreds of waits, while some fire; syncs end before, meanwhile and after."""
     simulator = stage.simulators["chaos_triggerer"]
     simulator.time.hold()
-    mapped = [(kind, index) for kind in COUNTS for index in range(COUNTS[kind])]
+    counts = stage.counts
+    mapped = [(kind, index) for kind in counts for index in range(counts[kind])]
     for kind, index in mapped:
         shape, error = shape_of(index)
         fields: dict[str, Any] = {"status": "error", "error_message": error} if error and kind != "watch" else {}
@@ -517,14 +516,14 @@ def triggerer(stage: Stage, row: Row) -> None:
     stage.add_pool("chaos_triggerer", 6)
     began = time.monotonic()
     run = stage.run("chaos_triggerer", {"synced_after": after.isoformat()})
-    total = sum(COUNTS.values())
+    total = sum(counts.values())
 
     def deferred() -> int:
         return list(stage.airflow.task_states(*run).values()).count("deferred")
 
     stage.until(lambda: deferred() == total, 420, f"{total} waits are deferred", deferred)
     stage.tell(f"{total} waits are deferred, after {time.monotonic() - began:.0f} s")
-    for index in range(COUNTS["watch"]):
+    for index in range(counts["watch"]):
         simulator.run_scheduled_sync(f"int_watch_{index}", shape_of(index)[0])
     simulator.time.go()
     stage.idle(_DOWN)
@@ -538,7 +537,7 @@ def triggerer(stage: Stage, row: Row) -> None:
     stage.tell("all triggers have fired")
     stage.end(run, 240)
     for kind, task in (("sync", "sync"), ("watch", "watch"), ("start", "follow")):
-        tasks = [(task, index) for index in range(COUNTS[kind])]
+        tasks = [(task, index) for index in range(counts[kind])]
         syncs = 0 if kind == "watch" else 1
         # Airflow 2 counts a try that it did not run for mapped tasks that had to wait for others.
         tries = range(1, 3) if task == "follow" and not AIRFLOW_3 else 1
@@ -547,6 +546,6 @@ def triggerer(stage: Stage, row: Row) -> None:
     row.expect(left == 0, f"{left} triggers are left over")
     states = stage.airflow.task_states(*run)
     row.expect(
-        all(states["start", index] == "success" for index in range(COUNTS["start"])), "not all syncs were started"
+        all(states["start", index] == "success" for index in range(counts["start"])), "not all syncs were started"
     )
     row.expect(set(states.values()) <= ENDINGS, f"{set(states.values())}")

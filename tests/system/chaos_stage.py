@@ -127,6 +127,7 @@ class Case:
     :param act: Cases of the same act are played at the same time; those that kill a component have one of their own.
     :param since: The oldest Airflow on which it makes sense, and
     :param because: why.
+    :param only_on: The only stage that has what it needs, if not all have.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Case:
     act: int = 1
     since: tuple[int, int] = (2, 11)
     because: str = ""
+    only_on: str = ""
 
 
 class Stage:
@@ -146,12 +148,19 @@ class Stage:
     :param airflow: The Airflow.
     :param simulators: By connection id.
     :param tell: Prints a line of progress.
+    :param counts: How many waits of each kind the triggerer is killed under.
     """
 
     def __init__(
-        self, airflow: LocalAirflow, simulators: Mapping[str, HeldSimulator], tell: Callable[[str], None]
+        self,
+        airflow: LocalAirflow,
+        simulators: Mapping[str, HeldSimulator],
+        tell: Callable[[str], None],
+        counts: Mapping[str, int],
     ) -> None:
         self.airflow = airflow
+        self.counts = counts
+        self.triggerers = sum(name.startswith("triggerer") for name in airflow.components)
         self.simulators = simulators
         self.tell = tell
         # One command to Airflow at a time: many at once are more than SQLite takes.
@@ -210,6 +219,12 @@ class Stage:
                 tasks = "|".join(task_ids)
                 self.airflow.cli("tasks", "clear", run.dag_id, "--task-regex", f"^({tasks})$", "--yes")
 
+    def mark(self, run: Run, task_id: str, state: str) -> None:
+        """Mark a task, as a person would."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
+        with self._command:
+            self.airflow.api("PATCH", path, {"new_state": state})
+
     def set_connection(self, conn_id: str, simulator: Simulator, api_key: str, *, new: bool) -> None:
         """Make or change a connection in Airflow's database."""
         method, path = ("POST", "/api/v2/connections") if new else ("PATCH", f"/api/v2/connections/{conn_id}")
@@ -265,7 +280,7 @@ class Stage:
         rows = self.airflow.query(
             "SELECT end_date FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ?", (*run, task_id)
         )
-        return datetime.fromisoformat(rows[0]["end_date"]).replace(tzinfo=UTC)
+        return datetime.fromisoformat(str(rows[0]["end_date"])).replace(tzinfo=UTC)
 
 
 def keys_in(folder: Path) -> list[str]:

@@ -29,12 +29,12 @@ from tests.system.settings import AIRFLOW_3, environment
 from tests.system.task_logs import read_task_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import FrameType
 
 T = TypeVar("T")
 
-_JOB_TYPES = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob", "dag-processor": "DagProcessorJob"}
+JOB_TYPES = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob", "dag-processor": "DagProcessorJob"}
 # Loopback only: a proxy that the environment names has no business here.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -89,9 +89,11 @@ class LocalAirflow:
             }
         self.env |= env or {}
         self.components = {
-            name: Component([sys.executable, "-m", "airflow", *arguments], self.env, self.home / "logs" / f"{name}.log")
-            for name, arguments in _commands(port, webserver=webserver)
+            name: self.component(name, *arguments) for name, arguments in self._commands(port, webserver=webserver)
         }
+        self.restarts_what_ends = False
+        """Whether a component that ends by itself is started again, as systemd does; else it is an error."""
+        self.restarted: list[str] = []
         self._token = ""
         self._previous_handler: Any = None
 
@@ -102,9 +104,7 @@ class LocalAirflow:
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGTERM, exit_on_signal)
         try:
-            self.migrate()
-            for name in self.components:
-                self.start(name)
+            self.start_all()
         except BaseException:
             self.__exit__()
             raise
@@ -118,6 +118,16 @@ class LocalAirflow:
             if self._previous_handler is not None:
                 signal.signal(signal.SIGTERM, self._previous_handler)
                 self._previous_handler = None
+
+    def start_all(self) -> None:
+        """Make the database and start every component."""
+        self.migrate()
+        for name in self.components:
+            self.start(name)
+
+    def component(self, name: str, *arguments: str) -> Component:
+        """Return a component that runs an Airflow command."""
+        return Component([sys.executable, "-m", "airflow", *arguments], self.env, self.home / "logs" / f"{name}.log")
 
     def migrate(self) -> None:
         """Make the metadata database, in WAL mode: readers and the one writer do not wait for each other."""
@@ -154,8 +164,12 @@ class LocalAirflow:
             "SELECT pid FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ? AND state = 'running'",
             (dag_id, run_id, task_id),
         )
-        scheduler = self.components["scheduler"]
-        workers = {process.pid: process for process in scheduler.members() if process.pid != scheduler.pid}
+        workers = {
+            process.pid: process
+            for component in self._run_tasks()
+            for process in component.members()
+            if process.pid != component.pid
+        }
         if not rows or rows[0]["pid"] not in workers:
             raise LocalAirflowError(f"{dag_id}.{task_id} runs in no process of this Airflow")
         task = workers[rows[0]["pid"]]
@@ -261,6 +275,10 @@ class LocalAirflow:
         while not (value := condition()):
             for name, component in self.components.items():
                 if component.wanted and not component.running:
+                    if self.restarts_what_ends:
+                        self.restarted.append(name)
+                        component.start()
+                        continue
                     raise LocalAirflowError(
                         f"{name} ended by itself with {component.returncode}:\n{component.output[-3000:]}"
                     )
@@ -302,6 +320,21 @@ class LocalAirflow:
 
     # Inside
 
+    def _commands(self, port: int, *, webserver: bool) -> Iterable[tuple[str, list[str]]]:
+        """Return each component's name and arguments, in the order to start them in."""
+        server = ["--port", str(port), "--workers", "1"]
+        if AIRFLOW_3:
+            yield "api-server", ["api-server", "--host", "127.0.0.1", *server]
+            yield "dag-processor", ["dag-processor"]
+        elif webserver:
+            yield "webserver", ["webserver", "--hostname", "127.0.0.1", *server]
+        yield "scheduler", ["scheduler", "--skip-serve-logs"]
+        yield "triggerer", ["triggerer", "--skip-serve-logs"]
+
+    def _run_tasks(self) -> list[Component]:
+        """Return the components whose processes run tasks."""
+        return [self.components["scheduler"]]
+
     def _set_paused(self, dag_id: str, *, paused: bool) -> None:
         if AIRFLOW_3:
             self.api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
@@ -323,7 +356,7 @@ class LocalAirflow:
         return [name for name in wanted if not self._ready(name)]
 
     def _ready(self, name: str) -> bool:
-        if job_type := _JOB_TYPES.get(name):
+        if job_type := JOB_TYPES.get(name):
             started_at = datetime.fromtimestamp(self.components[name].started_at, UTC)
             beating = (
                 "SELECT 1 FROM job WHERE job_type = ? AND state = 'running'"
@@ -335,18 +368,6 @@ class LocalAirflow:
                 return True
         except OSError:
             return False
-
-
-def _commands(port: int, *, webserver: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield each component's name and arguments, in the order to start them in."""
-    server = ["--port", str(port), "--workers", "1"]
-    if AIRFLOW_3:
-        yield "api-server", ["api-server", "--host", "127.0.0.1", *server]
-        yield "dag-processor", ["dag-processor"]
-    elif webserver:
-        yield "webserver", ["webserver", "--hostname", "127.0.0.1", *server]
-    yield "scheduler", ["scheduler", "--skip-serve-logs"]
-    yield "triggerer", ["triggerer", "--skip-serve-logs"]
 
 
 def plain_xcom(stored: Any) -> Any:

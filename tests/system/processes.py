@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -26,12 +27,14 @@ class Component:
     :param command: Program and arguments.
     :param env: Its whole environment.
     :param log: File that its output is appended to.
+    :param user: The user that it runs as, if not this one.
     """
 
-    def __init__(self, command: list[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: list[str], env: Mapping[str, str], log: Path, user: str | None = None) -> None:
         self.command = command
         self.env = env
         self.log = log
+        self.user = user
         self.wanted = False
         self.started_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,6 +75,7 @@ class Component:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                **as_user(self.user),
             )
         self.wanted = True
         self._sessions.add(self._process.pid)
@@ -104,6 +108,16 @@ class Component:
                 if os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    """Return what subprocess takes to run something as a user; None: as this one."""
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
+def component_name() -> str:
+    """Return the name of the component that runs in this process: its host name, where each is to have its own."""
+    return os.environ["COMPONENT_NAME"]
 
 
 def stop_all(components: list[Component], grace: float) -> None:

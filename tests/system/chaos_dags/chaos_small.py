@@ -62,7 +62,8 @@ with dag("chaos_before_post"):
     sync("lost_reading", retries=2)
     sync("lost_reading_worker", retries=2, deferrable=False)
     sync("lost_posting", retries=2)
-    sync("lost_late", retries=2)
+    # Not before the POST has arrived, also where Celery tells at once that a process is lost.
+    sync("lost_late", retries=2, retry_delay=timedelta(seconds=12))
 
 with dag("chaos_after_post"):
     sync("still_running", retries=2)
@@ -100,6 +101,24 @@ with dag("chaos_outage"):
 
 with dag("chaos_rotation"):
     all_modes()
+
+# For the stage with Celery alone.
+for name in ("chaos_database", "chaos_replaced"):
+    with dag(name):
+        all_modes(retries=2)
+
+with dag("chaos_worker_killed"):
+    sync("before", retries=1)
+    sync("after", retries=1)
+
+with dag("chaos_worker_killed_during"):
+    # Not before the POST has arrived.
+    sync("during", retries=1, retry_delay=timedelta(seconds=15), flokit_conn_id="chaos_worker_killed")
+
+with dag("chaos_marked"):
+    for name in ("marked", "good", "bad"):
+        sync(name)
+    sync("alone", flokit_conn_id="chaos_alone")
 
 with dag("chaos_retries"):
     sync("failing", retries=2)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import AssetWatcher as Watcher
 
 CONN_ID = "chaos_watchers"
+LOST = "chaos_watcher_lost"
 
 
 def started_by(dag_id: str, asset: Asset) -> None:
@@ -32,9 +33,11 @@ def started_by(dag_id: str, asset: Asset) -> None:
 if AIRFLOW_V_3_0_PLUS:
     from airflow.sdk import AssetWatcher
 
-    def watcher(name: str, integration_id: str, on: str = "synced", interval: float = 2) -> Watcher:
+    def watcher(
+        name: str, integration_id: str, on: str = "synced", interval: float = 2, conn_id: str = CONN_ID
+    ) -> Watcher:
         """Return a watcher."""
-        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=CONN_ID, poll_interval=interval, on=on)
+        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=conn_id, poll_interval=interval, on=on)
         return AssetWatcher(name=name, trigger=trigger)
 
     for name in ("a", "b"):
@@ -48,3 +51,8 @@ if AIRFLOW_V_3_0_PLUS:
 
     failed = Asset(name="chaos_b_failed", watchers=[watcher("failed", "int_b", on="error")])
     started_by("chaos_watch_b_failed", failed)
+
+    # For the stage with two triggerers.
+    for name in ("c", "d"):
+        lost = watcher(name, f"int_{name}", conn_id=LOST)
+        started_by(f"chaos_watch_{name}", flokit_asset(f"int_{name}", flokit_conn_id=LOST, watchers=[lost]))
