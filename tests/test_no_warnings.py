@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
+from airflow_provider_flokit.api.client import Answer
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from tests.checkout import EXAMPLE_DAGS, REPOSITORY
@@ -48,9 +49,9 @@ def test_nothing_is_warned_of() -> None:
 def test_a_deprecation_in_a_run_would_be_told(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where tests let Airflow's warnings pass, one about our call fails them, though it is made while a task runs."""
 
-    def deprecated(*_: Any) -> tuple[str, None]:
+    def deprecated(*_: Any) -> Answer[str]:
         warnings.warn("call it otherwise", DeprecationWarning, stacklevel=2)
-        return "sync_1", None
+        return Answer("sync_1", datetime.now(tz=UTC))
 
     flokit.add_integration("int_01hx4j7stripe")
     monkeypatch.setattr(FlokitHook, "start_sync", deprecated)
