@@ -26,6 +26,7 @@ TEMPLATED: Final = ("integration_id", "integration_type", "receipt", "synced_aft
 """The parameters that say what to wait for. A template that renders to nothing must not silently drop one."""
 
 _NOTHING: Final = ("", "None", "null", "[]")
+_NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # one for the thousands of waits without
 _RECEIPT_FIELDS: Final = frozenset(SyncReceipt.__dataclass_fields__)
 
 
@@ -82,7 +83,7 @@ class Conditions:
                 reader.refuse_nothing(name, None)
         one_id, one_type, receipt, after = (arguments.get(name) for name in TEMPLATED)
         check_choice(owner, one_id, one_type, receipt)
-        receipts = {} if receipt is None else reader.receipts(receipt)
+        receipts = _NO_RECEIPTS if receipt is None else reader.receipts(receipt)
         ids = tuple(receipts) if one_id is None else tuple(checked_ids(owner, one_id))
         if stray := [i for i in receipts if i not in ids]:
             reader.refuse(

@@ -7,6 +7,7 @@ seeing it. It remembers, has each snapshot judged, logs what changed, and ends i
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -139,7 +140,8 @@ class Wait:
     _good_at: float = field(init=False)
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
-    _looked_at: tuple[datetime, float] | None = field(default=None, init=False)  # by FloKit's clock and by ours
+    _looked_at: datetime | None = field(default=None, init=False)  # by FloKit's clock
+    _looked_at_ours: float = field(default=0.0, init=False)  # and by ours
     _seen: dict[str, Seen] | None = field(default=None, init=False)
     _done: frozenset[str] = field(default=frozenset(), init=False)
 
@@ -147,7 +149,7 @@ class Wait:
         """Set the clocks, which are monotonic."""
         now = self._good_at = time.monotonic()
         self.begun = now - elapsed
-        self.execution_deadline = float("inf") if execution_left is None else now + execution_left
+        self.execution_deadline = math.inf if execution_left is None else now + execution_left
         self.deadline = min(self.begun + self.timeout, self.execution_deadline)
         self.heartbeat_at = now + HEARTBEAT
 
@@ -173,7 +175,7 @@ class Wait:
         :param last: Whether the deadline has come, so that this is the last look.
         :return: the outcome if the wait is over, else None
         """
-        self._good_at = time.monotonic()
+        now = self._good_at = time.monotonic()
         before = self._now
         try:
             self._now = self._find(snapshot)
@@ -183,7 +185,7 @@ class Wait:
             self._note(error)
             return self.timed_out() if last else None
         self._recovered()
-        self.answered, self._looked_at = True, (snapshot.at, time.monotonic())
+        self.answered, self._looked_at, self._looked_at_ours = True, snapshot.at, now
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
@@ -287,8 +289,7 @@ class Wait:
     def _server_time(self) -> datetime:
         if self._looked_at is None:
             return _utcnow()
-        at, ours = self._looked_at
-        return at + timedelta(seconds=time.monotonic() - ours)
+        return self._looked_at + timedelta(seconds=time.monotonic() - self._looked_at_ours)
 
     def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> None:
         """Log the beginning, then every change of status."""
