@@ -25,17 +25,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("key")
     echo = json.dumps({"message": f"Bearer {KEY} and {quote(KEY, safe='')} are odd"}).encode()
     with Simulator(api_key=KEY, sync=Sync(start_delay=0.5, duration=1)) as simulator:
-        simulator.add_integration("int_well")
+        for mode in ("worker", "deferred"):
+            simulator.add_integration(f"int_well_{mode}")
+            simulator.add_integration(f"int_fails_{mode}", sync=Sync(duration=1, error=f"token {KEY} expired"))
+            simulator.add_integration(f"int_echo_{mode}")
         simulator.add_integration("int_ready")
-        simulator.add_integration("int_fails", sync=Sync(duration=1, error=f"token {KEY} expired"))
-        simulator.add_integration("int_echo", sync=Sync(duration=1))
         simulator.add_integration("int_broken", status="error", error_message=f"Bearer {KEY}")
         simulator.add_integration("int_busy", status="syncing")
         simulator.fail(Fault.answer(418, echo), path="/v1/integrations/int_echo*", times=None)
         # All that is transient goes wrong as well, now and then.
-        for number, fault in enumerate(
-            [Fault.answer(503, echo), Fault.drop(), Fault.answer(200, "html"), Fault.drop_after()]
-        ):
+        for number, fault in enumerate([Fault.answer(503, echo), Fault.drop(), Fault.answer(200, "html")]):
             simulator.fail(fault, method="GET", path="/v1/integrations", after=3 * number)
         env = {
             "AIRFLOW_CONN_FLOKIT_DEFAULT": simulator.connection_uri(),
