@@ -385,7 +385,7 @@ def test_an_odd_refusal_in_the_middle_of_a_wait_is_sat_out(
     flokit.fail(Fault.answer(fault, "html" if fault == 404 else "json"), path=LIST, after=1)
     with staged(flokit, succeed(flokit)):
         assert last_state(sync_and_wait(form))["status"] == "connected"
-    assert len([line for line in told if f"HTTP {fault}" in line and "the wait goes on" in line]) == 1
+    assert len([line for line in told if f"HTTP {fault}" in line and "The wait goes on" in line]) == 1
     assert form[1] == RESCHEDULE or any("answers again" in line for line in told)
 
 

@@ -140,12 +140,13 @@ def seconds(owner: str, name: str, value: object, *, zero: bool = False) -> floa
     :param zero: Whether 0 is fine.
     :raises FlokitArgumentError: if it is no finite number above 0
     """
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    fine = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-    if not fine or number < 0 or (number == 0 and not zero):  # type: ignore[operator]
-        kind = "0 or more" if zero else "more than 0"
-        raise FlokitArgumentError(f"{owner}: {name} is {shown(repr(value))}: give a number of seconds, {kind}.")
-    return float(number)  # type: ignore[arg-type]
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if 0 < number < math.inf or (zero and number == 0):
+        return number
+    kind = "0 or more" if zero else "more than 0"
+    raise FlokitArgumentError(f"{owner}: {name} is {shown(repr(value))}: give a number of seconds, {kind}.")
 
 
 def flag(owner: str, name: str, value: object) -> bool:

@@ -184,7 +184,7 @@ class Wait:
         except FlokitError as error:
             self._note(error)
             return self.timed_out() if last else None
-        self._recovered()
+        self._recovered(snapshot.at)
         self.answered, self._looked_at, self._looked_at_ours = True, snapshot.at, now
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
@@ -247,13 +247,13 @@ class Wait:
     def _note(self, error: FlokitError) -> None:
         self.announce()
         if str(error) != str(self._trouble):
-            self.log.warning("FloKit cannot be asked, the wait goes on: %s", error)
+            self.log.warning("%s The wait goes on.", error)
         self._trouble = error
 
-    def _recovered(self) -> None:
+    def _recovered(self, at: datetime) -> None:
         if self._trouble is not None:
             self._trouble = None
-            self.log.info("FloKit (connection %r) answers again.", self.conditions.conn_id)
+            self.log.info("FloKit answers again: %s.", listed((_state(each, at) for each in self._now), "; "))
 
     def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
         conn_id = self.conditions.conn_id

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import (  # type: ignore[attr-defined]
+from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,

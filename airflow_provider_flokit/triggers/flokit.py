@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import timezone  # type: ignore[attr-defined]
+from airflow.providers.common.compat.sdk import timezone
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent

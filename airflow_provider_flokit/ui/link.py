@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, timezone  # type: ignore[attr-defined]
+from airflow.providers.common.compat.sdk import BaseOperatorLink, timezone
 
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.gate.conditions import TEMPLATED, Conditions

@@ -91,6 +91,7 @@ class Database:
         ]
         (_, self.Rendered, self.TI, self.DagRun, self.Dag, self.Bundle, self.Active, self.Asset) = self.models[:8]
         (self.Trigger, self.Job, self.Connection) = self.models[8:]
+        self.clear()  # other tests may have left rows behind
         self.triggerer = self.add(
             self.Job, job_type="TriggererJob", state="running", latest_heartbeat=datetime.now(UTC)
         )
