@@ -104,6 +104,14 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(download_python="never", python=find_python(("3.13", "3.12", "3.11")))
 def docs(session: nox.Session) -> None:
-    """Build the documentation as a site; a broken link fails."""
+    """Build the documentation as a site, with the README as its first page; a broken link fails."""
     session.install("--group", "docs")
+    source = Path("build/docs-source")
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree("docs", source)
+    for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY"):
+        shutil.copy(f"{name}.md", source / ("index.md" if name == "README" else f"{name}.md"))
+    for page in source.glob("*.md"):
+        text = page.read_text(encoding="utf-8").replace("](docs/", "](").replace("](../README.md", "](index.md")
+        page.write_text(text.replace("](../", "](").replace("](example_dags)", "](recipes.md)"), encoding="utf-8")
     session.run("zensical", "build", "--strict")
