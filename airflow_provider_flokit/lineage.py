@@ -7,7 +7,7 @@ Nothing here asks FloKit: who has the hook reads the statistics.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,37 @@ def openlineage_facets(
     if failure:
         run_facets["errorMessage"] = ErrorMessageRunFacet(message=failure, programmingLanguage="python")
     return OperatorLineage(outputs=outputs, run_facets=run_facets)
+
+
+class SyncLineage:
+    """Tells Airflow's OpenLineage provider of a sync: what it calls after a task, in the process that ran it."""
+
+    flokit_conn_id: str
+    integration_id: str | None
+    _receipt: SyncReceipt | None = None
+    _report: SyncReport | None = None
+    _failure: str = ""
+
+    def _statistics(self, integration_id: str) -> Integration | None:
+        raise NotImplementedError
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell of a sync that was requested, not needed, or has succeeded."""
+        if self._report is not None and self._report.stats is None:
+            self._report = replace(self._report, later=self._statistics(self._report.now.id))
+        skipped = self._receipt is not None and self._receipt.skipped
+        return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell of a failure."""
+        return self._openlineage_facets("failed")
+
+    def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
+        integration_id = self._receipt.integration_id if self._receipt else self.integration_id
+        receipt, report, failure = self._receipt, self._report, self._failure
+        return openlineage_facets(
+            self.flokit_conn_id, integration_id, outcome, receipt=receipt, report=report, failure=failure
+        )
 
 
 @cache

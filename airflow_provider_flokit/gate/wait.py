@@ -26,7 +26,7 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
-from airflow_provider_flokit.gate.words import ago, duration, listed, moment
+from airflow_provider_flokit.gate.words import ago, duration, listed, moment, name_of, state_of, status_of
 from airflow_provider_flokit.models import Integration, IntegrationStatus
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Wait:
         if not self.announced:
             self.announced, now = True, _utcnow()
             until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
-            states = listed((_state(each, at or now) for each in there), "; ") or "not known yet"
+            states = listed((state_of(each, at or now) for each in there), "; ") or "not known yet"
             what, most = self.conditions.describe(now), duration(self.timeout)
             self.log.info("Waiting for %s, at most %s, until %s. Now: %s.", what, most, until, states)
 
@@ -253,7 +253,7 @@ class Wait:
     def _recovered(self, at: datetime) -> None:
         if self._trouble is not None:
             self._trouble = None
-            self.log.info("FloKit answers again: %s.", listed((_state(each, at) for each in self._now), "; "))
+            self.log.info("FloKit answers again: %s.", listed((state_of(each, at) for each in self._now), "; "))
 
     def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
         conn_id = self.conditions.conn_id
@@ -301,14 +301,14 @@ class Wait:
         for integration, verdict in zip(self._now, verdicts, strict=True):
             was, is_ = known.get(integration.id), status_of(integration)
             if verdict.warning:
-                self.log.warning("%s: %s.", _name(integration), verdict.warning)
+                self.log.warning("%s: %s.", name_of(integration), verdict.warning)
             elif not isinstance(integration.status, IntegrationStatus) and (was != is_ or not before):
                 self.log.warning("%s.", self._reason(integration, verdict))
             elif was is not None and was != is_:
                 self.log.info("%s; it was %s.", self._reason(integration, verdict), was)
 
     def _reason(self, integration: Integration, verdict: Verdict) -> str:
-        return f"{_name(integration)} {verdict.reason}"
+        return f"{name_of(integration)} {verdict.reason}"
 
     def _reasons(self, verdicts: list[Verdict], *readiness: Readiness) -> str:
         """Return the reasons of what is not ready."""
@@ -330,24 +330,6 @@ class Wait:
             f"{', ' if syncs else ''}{listed(syncs)}). {last}{f' Not ready either: {waiting}.' if waiting else ''} "
             f"{todo}, then run the task again."
         )
-
-
-def status_of(integration: Integration) -> str:
-    """
-    Return the status as it is said: ``connected``, ``in error: bad secret``.
-
-    :param integration: The integration.
-    """
-    status = "in error" if integration.status == IntegrationStatus.ERROR else shown(integration.status)
-    return f"{status}: {shown(integration.error_message)}" if integration.error_message else status
-
-
-def _name(integration: Integration) -> str:
-    return f"{shown(integration.id)} ({shown(integration.type)})"
-
-
-def _state(integration: Integration, at: datetime) -> str:
-    return f"{_name(integration)} is {status_of(integration)}, last synced {ago(integration.last_synced_at, at)}"
 
 
 def _utcnow() -> datetime:

@@ -7,10 +7,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
+
+    from airflow_provider_flokit.models import Integration
 
 LISTED: Final = 10
 """Entries of a list that a message names."""
@@ -90,3 +93,20 @@ def suggestion(name: str, known: Collection[str]) -> str:
     """
     closest = get_close_matches(name, known, n=1)
     return f"did you mean {shown(closest[0])}?" if closest else ""
+
+
+def name_of(integration: Integration) -> str:
+    """Return ``int_01hx4j7stripe (stripe)``."""
+    return f"{shown(integration.id)} ({shown(integration.type)})"
+
+
+def status_of(integration: Integration) -> str:
+    """Return the status as it is said: ``connected``, ``in error: bad secret``."""
+    status = "in error" if integration.status == IntegrationStatus.ERROR else shown(integration.status)
+    return f"{status}: {shown(integration.error_message)}" if integration.error_message else status
+
+
+def state_of(integration: Integration, now: datetime) -> str:
+    """Return ``int_01hx4j7stripe (stripe) is connected, last synced 07:50:12 UTC (8 min ago)``."""
+    last = ago(integration.last_synced_at, now)
+    return f"{name_of(integration)} is {status_of(integration)}, last synced {last}"

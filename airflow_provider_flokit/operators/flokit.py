@@ -25,6 +25,7 @@ from airflow_provider_flokit.gate.conditions import (
     seconds,
     warn_of_no_effect,
 )
+from airflow_provider_flokit.lineage import SyncLineage, SyncReport, has_outlet, tell_outlets
 from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context, XComArg
-    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.hooks.flokit import FlokitHook
-    from airflow_provider_flokit.lineage import SyncReport
     from airflow_provider_flokit.models import Integration, SyncReceipt
     from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitTriggerSyncOperator(BaseOperator):
+class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
     """
     Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
 
@@ -119,9 +118,6 @@ class FlokitTriggerSyncOperator(BaseOperator):
             warn_of_no_effect(owner, "start_timeout", "without wait_for_completion=True")
         # What a template renders to does not change which of the two was given.
         self._by_id = integration_id is not None
-        self._receipt: SyncReceipt | None = None
-        self._report: SyncReport | None = None
-        self._failure = ""
         self.try_began: datetime | None = None
 
     @property
@@ -187,40 +183,6 @@ class FlokitTriggerSyncOperator(BaseOperator):
                 return self._last_look(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """
-        Tell OpenLineage of the sync, see :func:`airflow_provider_flokit.lineage.openlineage_facets`.
-
-        :param task_instance: Not needed.
-        """
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
-        skipped = self._receipt is not None and self._receipt.skipped
-        if self._report is not None and self._report.stats is None:
-            self._report = replace(self._report, later=FlokitHook(self.flokit_conn_id).statistics(self._report.now.id))
-        return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
-
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """
-        Tell OpenLineage of the failure.
-
-        :param task_instance: Not needed.
-        """
-        return self._openlineage_facets("failed")
-
-    def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
-        from airflow_provider_flokit.lineage import openlineage_facets
-
-        integration_id = self._receipt.integration_id if self._receipt else self.integration_id
-        return openlineage_facets(
-            self.flokit_conn_id,
-            integration_id,
-            outcome,
-            receipt=self._receipt,
-            report=self._report,
-            failure=self._failure,
-        )
-
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
         kept = store.load()
@@ -260,8 +222,7 @@ class FlokitTriggerSyncOperator(BaseOperator):
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
         from airflow_provider_flokit.gate.decision import is_fresh
-        from airflow_provider_flokit.gate.wait import status_of
-        from airflow_provider_flokit.gate.words import ago, duration
+        from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
         from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 
         if self._by_id:
@@ -272,14 +233,13 @@ class FlokitTriggerSyncOperator(BaseOperator):
             # The list has no statistics, which the outlet's event is to compare with.
             if self._has_outlet(before.value) and (found := hook.statistics(before.value.id)) is not None:
                 before = replace(before, value=found)
-        baseline, name = before.value, f"{before.value.id} ({shown(before.value.type)})"
-        last = ago(baseline.last_synced_at, before.at)
+        baseline = before.value
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
-            limit = duration(within.total_seconds())
-            self.log.info("Not syncing %s: last synced %s, which is within %s.", name, last, limit)
+            last, limit = ago(baseline.last_synced_at, before.at), duration(within.total_seconds())
+            self.log.info("Not syncing %s: last synced %s, which is within %s.", name_of(baseline), last, limit)
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
-        self.log.info("Syncing %s. Until now it is %s, last synced %s.", name, status_of(baseline), last)
+        self.log.info("%s. Starting a sync.", state_of(baseline, before.at))
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
             self.log.info("A sync is running, which an earlier try may have started: waiting for that one.")
@@ -301,8 +261,6 @@ class FlokitTriggerSyncOperator(BaseOperator):
         return receipt
 
     def _has_outlet(self, integration: Integration) -> bool:
-        from airflow_provider_flokit.lineage import has_outlet
-
         return self.wait_for_completion and has_outlet(self.outlets, integration.id)
 
     def _is_mine(self, integration: Integration) -> bool:
@@ -362,8 +320,6 @@ class FlokitTriggerSyncOperator(BaseOperator):
 
     def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> dict[str, Any]:
         from airflow_provider_flokit.gate.wait import Ending
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-        from airflow_provider_flokit.lineage import SyncReport, tell_outlets
 
         self._receipt, store = receipt, self._store(context)
         for integration in outcome.integrations:
@@ -380,11 +336,16 @@ class FlokitTriggerSyncOperator(BaseOperator):
         if not receipt.skipped:
             which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
             self.log.info("%s has synced: %s is done.", now.id, which)
-        later = FlokitHook(self.flokit_conn_id).statistics(now.id) if self._needs_statistics(now, receipt) else None
+        later = self._statistics(now.id) if self._needs_statistics(now, receipt) else None
         self._report = SyncReport(now, receipt, later)
         tell_outlets(context, self.outlets, self._report)
         store.forget()
         return receipt.to_json()
+
+    def _statistics(self, integration_id: str) -> Integration | None:
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        return FlokitHook(self.flokit_conn_id).statistics(integration_id)
 
     def _needs_statistics(self, now: Integration, receipt: SyncReceipt) -> bool:
         return now.sync_stats is None and not receipt.skipped and self._has_outlet(now)
