@@ -336,7 +336,8 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         if not receipt.skipped:
             which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
             self.log.info("%s has synced: %s is done.", now.id, which)
-        later = self._statistics(now.id) if self._needs_statistics(now, receipt) else None
+        wanted = now.sync_stats is None and not receipt.skipped and self._has_outlet(now)
+        later = self._statistics(now.id) if wanted else None
         self._report = SyncReport(now, receipt, later)
         tell_outlets(context, self.outlets, self._report)
         store.forget()
@@ -346,6 +347,3 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         return FlokitHook(self.flokit_conn_id).statistics(integration_id)
-
-    def _needs_statistics(self, now: Integration, receipt: SyncReceipt) -> bool:
-        return now.sync_stats is None and not receipt.skipped and self._has_outlet(now)
