@@ -44,7 +44,7 @@ ui-test: $(NOX)  ## Use the FloKit page and the connection form in a headless Ch
 	@env GROUPS="dev ui" $(NOX) -s "airflow(3.1)" -- pytest tests/ui/test_page.py $(ARGS)
 	@env GROUPS="dev ui" $(NOX) -s "airflow(2.11)" -- pytest tests/ui $(ARGS)
 
-chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table, all rows right; STAGE=celery: on PostgreSQL, Celery and two triggerers
+chaos: $(NOX)  ## Kill Airflow's processes, FloKit and its key under hundreds of waits: one table; STAGE=celery: with PostgreSQL, Celery, two triggerers
 	@$(if $(STAGE),env GROUPS="dev $(filter celery,$(STAGE))") $(IN) python -m tests.system.chaos $(if $(STAGE),--stage $(STAGE)) $(ARGS)
 
 bench: $(NOX)  ## Measure thousands of waits beside the peers' triggers: one table, one picture; ARGS=--quick for a short one
