@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -227,12 +230,19 @@ def test_default_args() -> None:
     assert (ready.start_timeout, ready.poke_interval, ready.retries) == (60.0, 7.0, 2)
 
 
+def _finish_once_refused(flokit: SimulatedFlokit) -> None:
+    while not any(request.status == 409 for request in flokit.requests):
+        time.sleep(0.05)
+    flokit.finish_sync(ADJUST)
+
+
 @pytest.mark.parametrize("conflict", [False, True])
 def test_expand_over_receipts(both: SimulatedFlokit, conflict: bool) -> None:
     """``.expand(receipt=sync.output)`` makes one sensor per sync, for fresh and attached ones too."""
     if conflict:
         both.configure(when_running="conflict")
-        both.run_scheduled_sync(ADJUST, Sync(start_delay=0, duration=1))
+        both.run_scheduled_sync(ADJUST, Sync(start_delay=0, duration=math.inf))
+        threading.Thread(target=_finish_once_refused, args=(both,), daemon=True).start()
     both.plan(ADJUST, Sync(duration=0.2, error="bad token"))
     with dag_of("receipts") as dag:
         syncs = FlokitTriggerSyncOperator.partial(task_id="sync").expand_kwargs(
