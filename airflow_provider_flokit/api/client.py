@@ -301,8 +301,10 @@ def _reason(error: Exception, timeout: float, handled: BaseException | None) -> 
     """Say why no answer came: what requests takes it for, and the words of its first cause."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return f"timed out after {timeout:g} s"
+    if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationValueError):
+        return "the URL of the API or of the proxy is not valid"  # the cause may show the proxy's password
     what = "the connection failed"
-    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+    if isinstance(error, requests.exceptions.ProxyError):
         what = "the proxy cannot be used"
     elif isinstance(error, requests.exceptions.SSLError):
         what = "TLS failed"

@@ -110,7 +110,7 @@ class Conditions:
             return (found[0] if self.single else found) if found else None
 
         return {
-            "integration_id": None if set(self.receipts) == set(self.ids) else shape(self.ids),
+            "integration_id": None if tuple(self.receipts) == self.ids else shape(self.ids),
             "integration_type": shape(self.types),
             "receipt": shape(receipt.to_json() for receipt in self.receipts.values()),
             "synced_after": None if self.synced_after is None else self.synced_after.isoformat(),
@@ -235,7 +235,7 @@ class _Reader:
 
     def items(self, name: str, value: object) -> list[Any]:
         value = _parsed(value)
-        if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             if not value:
                 self.refuse(name, "is an empty list", "there is nothing to wait for; if it is a template, check it")
             return list(value)
@@ -299,7 +299,9 @@ class _Reader:
 
 
 def _parsed(value: object) -> object:
-    """Return the list or object that a template rendered to as JSON text, else the value."""
+    """Return the list or object that a template rendered to as JSON text, else the value; a set is a list, too."""
+    if isinstance(value, set | frozenset):
+        return list(value)
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:
             parsed: object = json.loads(value)

@@ -183,6 +183,12 @@ def has_synced_since(now: Integration, baseline: Integration) -> bool:
     return baseline.last_synced_at is None or now.last_synced_at > baseline.last_synced_at
 
 
+def may_be_queued(receipt: SyncReceipt, now: Integration) -> bool:
+    """Tell whether a sync may still wait behind one that ran when it was requested, so that an error is the other's."""
+    behind = receipt.sync_id is not None and receipt.baseline.status == IntegrationStatus.SYNCING
+    return behind and not has_synced_since(now, receipt.baseline)
+
+
 def is_fresh(now: Integration, at: datetime, within: float) -> bool:
     """
     Tell whether an integration is connected and has synced so lately that another sync is not needed.

@@ -175,24 +175,23 @@ class Wait:
         :param last: Whether the deadline has come, so that this is the last look.
         :return: the outcome if the wait is over, else None
         """
-        now = self._good_at = time.monotonic()
-        before = self._now
+        now, before = time.monotonic(), self._now
         try:
             self._now = self._find(snapshot)
         except (FlokitNotFoundError, FlokitAmbiguousTypeError) as error:
             return self._failed(error)
         except FlokitError as error:
-            self._note(error)
-            return self.timed_out() if last else None
+            return self.trouble(error) or (self.timed_out() if last else None)
         self._recovered(snapshot.at)
-        self.answered, self._looked_at, self._looked_at_ours = True, snapshot.at, now
+        self.answered, self._good_at, self._looked_at, self._looked_at_ours = True, now, snapshot.at, now
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
         self._tell(before, verdicts, snapshot.at)
-        if self.conditions.receipts or self.conditions.synced_after:
-            ready = (i.id for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.READY)
-            self._done |= frozenset(ready)
+        for integration, verdict in zip(self._now, verdicts, strict=True):
+            conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
+            if conditional and verdict.readiness is Readiness.READY:
+                self._done |= {integration.id}
         if all(v.readiness is Readiness.READY for v in verdicts):
             return Outcome(Ending.READY, self._now)
         if any(v.readiness is Readiness.FAILED for v in verdicts):

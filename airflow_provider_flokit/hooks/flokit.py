@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LOOK_UP_PATIENCE: Final = 30.0
+"""Seconds that Airflow has to look up a connection for an event loop, where waits have deadlines."""
 
 _TEST_PATIENCE: Final = 2.0
 """Seconds that the Test button may pause in all; a form is waiting."""
@@ -191,9 +195,14 @@ class FlokitHook(_ClientHook):
         """Take one look at the workspace, by the Airflow connection as it is now; tell which of the ids are missing."""
         return self._call(observe, ids, attempts=Attempts(retries), renew=True)
 
+    @property
+    def asked_pause(self) -> float:
+        """Seconds for which FloKit still wants to be left alone (``Retry-After``)."""
+        return max(self._not_before - time.monotonic(), 0.0)
+
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait, the last one at its deadline; return the outcome if the wait is over."""
-        if time.monotonic() < self._not_before:
+        if self.asked_pause:
             return None
         try:
             snapshot = self.observe(wait.conditions.ids)
@@ -217,7 +226,7 @@ class FlokitHook(_ClientHook):
             if (outcome := self.ask(wait)) is not None:
                 return outcome
             wait.heartbeat()
-            pause = max(interval(now - wait.begun), self._not_before - now)
+            pause = max(interval(now - wait.begun), self.asked_pause)
             time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
 
     def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
@@ -330,7 +339,8 @@ class FlokitAsyncHook(_ClientHook):
         from airflow.providers.common.compat.connection import get_async_connection
 
         try:
-            return await get_async_connection(self.flokit_conn_id, hook=self)
+            async with asyncio.timeout(_LOOK_UP_PATIENCE):
+                return await get_async_connection(self.flokit_conn_id, hook=self)
         except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
 

@@ -148,12 +148,7 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
             return self._conclude(context, hook.wait_for(wait, lambda _: self.poll_interval), receipt)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """
-        Go on after the trigger fired.
-
-        :param context: The task's context.
-        :param event: The trigger's event.
-        """
+        """Go on after the trigger fired."""
         from airflow_provider_flokit.gate.wait import Outcome
         from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
 
@@ -185,6 +180,8 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
 
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
+        from airflow_provider_flokit.gate.decision import may_be_queued
+
         kept = store.load()
         if kept is None or not self._is_mine(kept.receipt.baseline):
             return None
@@ -195,9 +192,10 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         if outcome is not None and outcome.ending == "failed":
             if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
                 raise error
-            self.log.info("The sync of an earlier try has failed: starting a new one.")
-            store.forget()
-            return None
+            if not may_be_queued(receipt, outcome.integrations[0]):
+                self.log.info("The sync of an earlier try has failed: starting a new one.")
+                store.forget()
+                return None
         self.log.info("Going on with the sync of an earlier try, %s.", receipt.sync_id or "which was running already")
         return receipt
 

@@ -154,7 +154,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 if (self.deferrable or self.reschedule) and time.monotonic() < wait.deadline:
                     outcome = hook.ask(wait)
                     if outcome is None:
-                        self._leave(wait, context)
+                        self._leave(wait, context, hook.asked_pause)
                 return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -275,7 +275,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         longest = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return min(float(self.poke_interval) + elapsed, longest)
 
-    def _leave(self, wait: Wait, context: Context) -> None:
+    def _leave(self, wait: Wait, context: Context, asked_pause: float) -> None:
         """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
         from airflow_provider_flokit._airflow import BACKSTOP, seconds_left, trigger_timing
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
@@ -295,7 +295,7 @@ class FlokitIntegrationSensor(BaseSensorOperator):
                 timeout=timedelta(seconds=self.timeout + BACKSTOP),
             )
         wait.heartbeat()
-        pause = min(max(self._interval(now - wait.begun), settle), left)
+        pause = min(max(self._interval(now - wait.begun), settle, asked_pause), left)
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:

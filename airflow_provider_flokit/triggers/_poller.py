@@ -102,8 +102,6 @@ class Poller:
         """
         Have a wait judged until it is over. Whoever joins awaits the future of its place, and leaves then.
 
-        Thousands wait here: what each of them would hold, such as a coroutine in between, counts.
-
         :param wait: The wait.
         :param interval: Seconds between polls; the shortest one of all waits counts.
         :param hurry: Whether it wants a poll now, as it has had no look at all yet.
@@ -222,7 +220,10 @@ class Poller:
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
             async with some:
-                return await hook.read_singly(integration_id)
+                try:
+                    return await hook.read_singly(integration_id)
+                except FlokitError as error:  # it hung: no reason to lose the list for all others
+                    return error
 
         found = dict(zip(wanted, await asyncio.gather(*map(read, wanted)), strict=True))
         return listed.with_singles(found)

@@ -163,6 +163,8 @@ class FlokitIntegrationTrigger(BaseTrigger):
         # Started by the scheduler, not by a worker: the triggerer says when Airflow will end the deferral, which holds
         # through restarts.
         ends: datetime | None = getattr(self, "timeout_after", None)
+        if ends is None:  # Airflow 2.11
+            ends = getattr(self.task_instance, "trigger_timeout", None)
         if ends is None:
             return self.timeout
         return min(self.timeout, timezone.convert_to_utc(ends).timestamp() - BACKSTOP - time.time())
