@@ -50,6 +50,7 @@ def refused(given: dict[str, Any], **more: Any) -> str:
         ({"integration_id": ["b", "a", "b"]}, "ba", [], False),
         ({"integration_id": ("b", "a")}, "ba", [], False),
         ({"integration_id": '["b", "a"]'}, "ba", [], False),
+        ({"integration_id": {"a"}}, "a", [], False),
         ({"receipt": A}, "a", [A], True),
         ({"receipt": A.to_json()}, "a", [A], True),
         ({"receipt": json.dumps(A.to_json())}, "a", [A], True),

@@ -422,3 +422,25 @@ def test_an_unknown_event_fails_loudly(event: Any) -> None:
     """Nothing that is not ours passes for a success."""
     with pytest.raises(FlokitError, match="The trigger sent an event"):
         Outcome.from_event(event)
+
+
+def test_an_id_without_a_condition_of_its_own_is_never_done(story: Story) -> None:
+    """Beside a receipt for another, its status alone decides, at every look."""
+    wait = story.wait(integration_id=["int_1", "int_2"], receipt=receipt())
+    assert wait.look(snapshot("connected", state("connected", "int_2"))) is None
+    outcome = wait.look(snapshot("connected+1", state("error", "int_2")))
+    assert outcome is not None
+    assert (outcome.ending, outcome.error) == (Ending.FAILED, "FlokitSyncFailedError")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_refused_single_read_is_a_refusal(story: Story, answered: bool) -> None:
+    """Final at the first look; sat out for 15 minutes by a wait that was answered before."""
+    wait = story.wait(answered=answered)
+    refused = snapshot(unread={"int_1": FlokitPermissionError("HTTP 403.")})
+    if answered:
+        assert wait.look(refused) is None
+        story.second = 901
+    outcome = wait.look(refused)
+    assert outcome is not None
+    assert (outcome.ending, outcome.error) == (Ending.FAILED, "FlokitPermissionError")
