@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timezone
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def first_poke_at(context: Context, retries: int) -> datetime | None:
     """Return when a rescheduled sensor looked first in this series of tries, None if this is the first time."""
     ti: Any = context["ti"]
     if AIRFLOW_V_3_0_PLUS:
-        found: datetime | None = ti.get_first_reschedule_date(context)
-        return found
+        found: datetime | str | None = ti.get_first_reschedule_date(context)
+        return timezone.parse(found) if isinstance(found, str) else found  # Airflow 3.0 hands a text
     from airflow.models.taskreschedule import TaskReschedule
     from airflow.utils.session import create_session
     from sqlalchemy import func, select
@@ -153,4 +153,5 @@ def check_execution_timeout(task: Any, context: Context) -> None:
     """
     left = execution_left(task, context)
     if left is not None and left <= 0 and task.execution_timeout.total_seconds() < task.timeout:
-        raise AirflowTaskTimeout(f"The task's execution_timeout of {task.execution_timeout} is over.")
+        owner = f"{type(task).__name__} {task.task_id!r}"
+        raise AirflowTaskTimeout(f"{owner}: the execution_timeout of {task.execution_timeout} is over.")

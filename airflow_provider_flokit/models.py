@@ -213,8 +213,8 @@ def checked_id(value: object, name: str = "integration_id") -> str:
     text = value if isinstance(value, str) else ""
     if not text.strip(".") or ".." in text or any(c in "/?#\\{}[]" or c.isspace() or not c.isprintable() for c in text):
         raise FlokitArgumentError(
-            f"{name} is {shown(repr(value))}, which is no id of an integration such as 'int_01hx4j7stripe'. If it is a "
-            f"template, check what it renders to."
+            f"{name} is {shown(repr(value))}, which cannot be the id of an integration (such as 'int_01hx4j7stripe'). "
+            f"If it is a template, check what it renders to."
         )
     return text
 

@@ -125,7 +125,7 @@ class FlokitClient:
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
             raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
         doing, path = f"triggering a sync of {integration_id}", f"{_path(integration_id)}/sync"
-        forbidden = "Triggering a sync needs a read-write key, this one is read-only"
+        forbidden = "Triggering a sync needs a read-write key, and this one is read-only: put another one there"
         return self._call(_Request(doing, "POST", path, _read_sync_id, forbidden, idempotency_key=key), attempts)
 
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:

@@ -41,15 +41,17 @@ def flokit_asset(
     :param kwargs: More arguments of Airflow 3's ``Asset``: ``watchers``, ``group`` ...
     :raises FlokitArgumentError: if there can be no such integration or connection
     """
-    integration_id = checked_id(integration_id)
+    integration_id = checked_id(integration_id, "flokit_asset: integration_id")
     flokit_conn_id = checked_text("flokit_asset", "flokit_conn_id", flokit_conn_id)
     if not AIRFLOW_V_3_0_PLUS:
         if kwargs:
-            raise FlokitArgumentError(f"{shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets.")
+            raise FlokitArgumentError(
+                f"flokit_asset: {shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets."
+            )
         return Asset(uri=_uri(flokit_conn_id, integration_id), extra=extra)
     if any(not hasattr(watcher, "trigger") for watcher in kwargs.get("watchers", ())):
         raise FlokitArgumentError(
-            "flokit_asset: watchers holds something that is no watcher: wrap a trigger, "
+            "flokit_asset: watchers holds a trigger where a watcher is wanted: "
             "AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))."
         )
     uri = _uri(flokit_conn_id, integration_id)

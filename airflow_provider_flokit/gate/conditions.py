@@ -283,9 +283,8 @@ class _Reader:
             receipt = SyncReceipt.from_json(dict(data) if isinstance(data, Mapping) else data)
             checked_id(receipt.integration_id)
         except (MalformedDataError, FlokitArgumentError) as error:
-            raise FlokitArgumentError(
-                f"{self.owner}: receipt is none of a FlokitTriggerSyncOperator ({error}): use receipt=sync.output."
-            ) from None
+            problem = f"does not come from a FlokitTriggerSyncOperator ({error})"
+            raise FlokitArgumentError(f"{self.owner}: receipt {problem}: use receipt=sync.output.") from None
         return receipt
 
     def time(self, value: object, to_utc: Callable[[datetime], datetime]) -> datetime:

@@ -169,7 +169,7 @@ def judge(  # noqa: C901 - one case for each row of the table
             if not is_error and receipt is None and not fail_on_disconnected:
                 return Verdict(Readiness.WAIT, what)
             if is_error and receipt is not None and _is_forgiven(now, at, receipt, seen, start_timeout, queued=queued):
-                reason = f"{what}, but that is from before this sync"
+                reason = f"{what}, but that is from before this sync; {unmet}"
                 return Verdict(Readiness.WAIT, reason, changes_with_time=True)
             return Verdict(Readiness.FAILED, what)
         case _:

@@ -232,12 +232,15 @@ class Wait:
         """End the wait because its time is over."""
         by_task = self.execution_deadline <= self.begun + self.timeout
         limit = "the task's execution_timeout" if by_task else duration(self.timeout)
-        why = self._reasons(self._verdicts()) or f"{self.conditions.describe(_utcnow())}: nothing was seen"
-        trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
-        message = (
-            f"{why}: not ready within {limit} (connection {self.conditions.conn_id!r}).{trouble} Look at the "
-            f"integration in FloKit, or give the wait more time."
-        )
+        end = f"not ready within {limit} (connection {self.conditions.conn_id!r})."
+        if self._now:
+            trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
+            todo = "Look at the integration in FloKit, or give the wait more time."
+            message = f"{self._reasons(self._verdicts())}: {end}{trouble} {todo}"
+        else:
+            # What kept FloKit from answering comes first, in the part of the line that a log shows.
+            why = self._trouble or "FloKit was not asked in time."
+            message = f"{why} {self.conditions.describe(_utcnow())}: {end} FloKit never answered this wait."
         return Outcome(Ending.EXECUTION_TIMED_OUT if by_task else Ending.TIMED_OUT, self._now, message)
 
     def _failed(self, error: FlokitError) -> Outcome:
@@ -323,7 +326,7 @@ class Wait:
         syncs = [f"sync {shown(r.sync_id)}" for r in receipts if r is not None and r.sync_id]
         last = f"Last synced: {listed(ago(i.last_synced_at, at) for i in failed)}."
         kind = FlokitDisconnectedError if gone else FlokitSyncFailedError
-        todo = "Connect it again in FloKit" if gone else "Mend the cause"
+        todo = "Connect it again in FloKit" if gone else "Fix the cause in FloKit"
         return kind(
             f"{self._reasons(verdicts, Readiness.FAILED)} (connection {self.conditions.conn_id!r}"
             f"{', ' if syncs else ''}{listed(syncs)}). {last}{f' Not ready either: {waiting}.' if waiting else ''} "

@@ -91,7 +91,7 @@ def suggestion(name: str, known: Collection[str]) -> str:
     :param name: What does not exist.
     :param known: What does.
     """
-    closest = get_close_matches(name, known, n=1)
+    closest = get_close_matches(name, known, n=1, cutoff=0.8)  # ids share a prefix
     return f"did you mean {shown(closest[0])}?" if closest else ""
 
 

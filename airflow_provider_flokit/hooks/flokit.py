@@ -72,7 +72,8 @@ class _ClientHook(BaseHook):
             )
         return FlokitConnectionNotFoundError(
             f"Airflow connection {self.flokit_conn_id!r} is not defined. Add it with the type 'flokit' and a FloKit "
-            f"API key as password, or name another one with flokit_conn_id."
+            f"API key as password, or name another one with flokit_conn_id. Outside a task, Airflow 3 reads no "
+            f"connections from its database."
         )
 
     def _release(self, client: FlokitClient) -> None:

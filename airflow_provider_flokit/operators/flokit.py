@@ -75,7 +75,7 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
     :param skip_if_synced_within: If the integration is connected and its last success is not older than this timedelta,
         do not sync; the task succeeds and the receipt says so. Default None: always sync.
     :raises FlokitSyncFailedError: if it waited and the sync failed; a retry starts a new sync
-    :raises FlokitWaitTimeoutError: if it waited and the time ran out; a retry goes on with the same sync
+    :raises FlokitWaitTimeoutError: if it waited and the time ran out; from Airflow 3.3 a retry goes on with that sync
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")

@@ -228,6 +228,14 @@ class FlokitSyncedTrigger(BaseEventTrigger):
             },
         )
 
+    @property
+    def name(self) -> str:
+        """Refuse to be taken for a watcher, of which Airflow reads the name."""
+        raise FlokitArgumentError(
+            "FlokitSyncedTrigger is a trigger, not a watcher: write "
+            "watchers=[AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))]."
+        )
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll and yield events, where Airflow has no shared streams (before 3.3)."""
         watcher = Watcher(self.integration_id, self.flokit_conn_id, self.on)

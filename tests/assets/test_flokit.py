@@ -64,7 +64,7 @@ def test_airflow_2_says_what_it_has_not() -> None:
 @pytest.mark.parametrize("integration_id", ["", "a/b", "..", "{{ x }}", None, ["int_a"]], ids=repr)
 def test_no_asset_of_what_can_be_no_integration(integration_id: Any) -> None:
     """The error names the parameter, when the DAG is read."""
-    with pytest.raises(FlokitArgumentError, match=r"^integration_id "):
+    with pytest.raises(FlokitArgumentError, match=r"^flokit_asset: integration_id "):
         flokit_asset(integration_id)
 
 

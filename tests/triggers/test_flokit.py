@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 import types
@@ -39,6 +40,7 @@ def test_the_row_rebuilds_the_trigger() -> None:
         "tolerate_failures": True,
         "try_number": 5,
     }
+    assert set(settings) == set(inspect.signature(FlokitIntegrationTrigger).parameters), "one is forgotten"
     path, arguments = FlokitIntegrationTrigger(**settings).serialize()
     assert path == "airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger"
     assert arguments == settings
