@@ -161,8 +161,9 @@ class SyncLineage:
     _report: SyncReport | None = None
     _failure: str = ""
 
-    def _statistics(self, integration_id: str) -> Integration | None:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the operator's
+
+        def _statistics(self, integration_id: str) -> Integration | None: ...
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell of a sync that was requested, not needed, or has succeeded."""

@@ -33,8 +33,7 @@ T = TypeVar("T")
 _LOOK_UP_PATIENCE: Final = 30.0
 """Seconds that Airflow has to look up a connection for an event loop, where waits have deadlines."""
 
-_TEST_PATIENCE: Final = 2.0
-"""Seconds that the Test button may pause in all; a form is waiting."""
+_TEST_PATIENCE: Final = 2.0  # seconds that the Test button may pause in all: a form is waiting
 
 
 class _ClientHook(BaseHook):
@@ -193,7 +192,7 @@ class FlokitHook(_ClientHook):
             return None
 
     def observe(self, ids: Collection[str], *, retries: int | None = 0) -> Snapshot:
-        """Take one look at the workspace, by the Airflow connection as it is now; tell which of the ids are missing."""
+        """Take one look at the workspace, by the Airflow connection as it is now."""
         return self._call(observe, ids, attempts=Attempts(retries), renew=True)
 
     @property
