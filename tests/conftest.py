@@ -77,6 +77,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.getplugin("capturemanager").read_global_capture()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole Airflows: what takes longest must not be left to one worker at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
 def pytest_unconfigure() -> None:
     """Remove the run's Airflow home."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
