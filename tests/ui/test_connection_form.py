@@ -79,7 +79,7 @@ def test_failure_message(form: ConnectionForm, simulator: Simulator, picture: Pi
     picture("connection-test-failure", 520 if AIRFLOW_3 else 620)
     assert "HTTP 401" in message
     assert "API key" in message
-    assert "this connection" in message
+    assert "the connection" in message
     assert "fk_rw_mistyped" not in message
 
 
