@@ -144,9 +144,7 @@ def judge(  # noqa: C901 - one case for each row of the table
     unmet = _unmet(now, at, receipt, synced_after)
     conditional = receipt is not None or synced_after is not None
     done = conditional and not unmet
-    queued = (
-        receipt is not None and receipt.sync_id is not None and receipt.baseline.status == IntegrationStatus.SYNCING
-    )
+    queued = receipt is not None and _was_behind_another(receipt)
     first_of_two = queued and seen.successes < 2  # noqa: PLR2004 - the other's and ours
     match now.status:
         case IntegrationStatus.CONNECTED:
@@ -185,8 +183,7 @@ def has_synced_since(now: Integration, baseline: Integration) -> bool:
 
 def may_be_queued(receipt: SyncReceipt, now: Integration) -> bool:
     """Tell whether a sync may still wait behind one that ran when it was requested, so that an error is the other's."""
-    behind = receipt.sync_id is not None and receipt.baseline.status == IntegrationStatus.SYNCING
-    return behind and not has_synced_since(now, receipt.baseline)
+    return _was_behind_another(receipt) and not has_synced_since(now, receipt.baseline)
 
 
 def is_fresh(now: Integration, at: datetime, within: float) -> bool:
@@ -198,6 +195,11 @@ def is_fresh(now: Integration, at: datetime, within: float) -> bool:
     if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:
         return False
     return (at - now.last_synced_at).total_seconds() <= within
+
+
+def _was_behind_another(receipt: SyncReceipt) -> bool:
+    """Tell whether FloKit accepted a sync while another was running."""
+    return receipt.sync_id is not None and receipt.baseline.status == IntegrationStatus.SYNCING
 
 
 def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_after: datetime | None) -> str:

@@ -12,7 +12,7 @@ from airflow_provider_flokit.errors import (
     FlokitResponseError,
     shown,
 )
-from airflow_provider_flokit.gate.words import listed, suggestion
+from airflow_provider_flokit.gate.words import listed, name_of, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -94,7 +94,7 @@ class Snapshot:
 
     def _unknown(self, kind: str, name: str, known: Collection[str], conn_id: str) -> FlokitNotFoundError:
         close = suggestion(name, known)
-        there = listed(f"{i.id} ({i.type})" for i in sorted(self.integrations.values(), key=lambda i: i.id))
+        there = listed(map(name_of, sorted(self.integrations.values(), key=lambda i: i.id)))
         return FlokitNotFoundError(
             f"FloKit has no integration of the {kind} {shown(name)!r}{f', {close}' if close else '.'} Check the "
             f"{kind}, and that the key belongs to the right workspace (connection {conn_id!r}). The workspace has: "

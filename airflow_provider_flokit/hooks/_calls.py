@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.api.client import Answer
 from airflow_provider_flokit.api.settings import unknown_extras_warning
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError, FlokitNotFoundError, shown
 from airflow_provider_flokit.gate.snapshot import Snapshot
+from airflow_provider_flokit.gate.words import listed, name_of
 from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.api.attempts import Attempts
     from airflow_provider_flokit.api.client import FlokitClient
     from airflow_provider_flokit.models import Integration
-
-_NAMED: Final = 10
 
 
 def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> Answer[Integration]:
@@ -40,8 +39,8 @@ def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> A
 
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
     """Take one look at the workspace; an id that the list does not hold is read singly before it is called missing."""
-    listed = _snapshot(client.list(attempts))
-    return listed.with_singles({i: read_singly(client, i, attempts) for i in ids if i not in listed.integrations})
+    snapshot = _snapshot(client.list(attempts))
+    return snapshot.with_singles({i: read_singly(client, i, attempts) for i in ids if i not in snapshot.integrations})
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:
@@ -54,8 +53,8 @@ def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -
         return error
 
 
-def _snapshot(listed: Answer[Sequence[Integration]]) -> Snapshot:
-    return Snapshot(listed.at, {i.id: i for i in listed.value}, malformed=listed.malformed)
+def _snapshot(answer: Answer[Sequence[Integration]]) -> Snapshot:
+    return Snapshot(answer.at, {i.id: i for i in answer.value}, malformed=answer.malformed)
 
 
 def connected(client: FlokitClient, attempts: Attempts) -> str:
@@ -64,10 +63,8 @@ def connected(client: FlokitClient, attempts: Attempts) -> str:
     order = {str(status): place for place, status in enumerate(IntegrationStatus)}
     counts = Counter(shown(i.status) for i in found)
     states = ", ".join(f"{counts[s]} {s}" for s in sorted(counts, key=lambda s: (order.get(s, len(order)), s)))
-    names = ", ".join(f"{shown(i.id)} ({shown(i.type)})" for i in found[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     text = f"Connected: {len(found)} integration{'' if len(found) == 1 else 's'}"
-    text += f" ({states}): {names}{more}" if found else ""
+    text += f" ({states}): {listed(map(name_of, found))}" if found else ""
     warning = unknown_extras_warning(client.settings)
     return f"{text}. {warning}" if warning else text
 
