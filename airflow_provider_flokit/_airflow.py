@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,10 +11,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_flokit.gate.wait import Wait
 
 BACKSTOP: Final = 120.0
 """
@@ -39,14 +37,54 @@ not there.
 """
 
 
-def ended_by_airflow(next_method: str, next_kwargs: dict[str, Any] | None) -> bool:
-    """
-    Tell whether Airflow resumes a task because its deferral took too long, not because a trigger fired.
+class DeferredTask:
+    """What the operator and the sensor do alike when Airflow resumes them after a deferral."""
 
-    Airflow then names the pseudo method ``__fail__`` and says in ``error`` that a timeout is the reason: "Trigger
-    timeout" (3.x) or "Trigger/execution timeout" (2.11). Any other failure of a trigger is not meant.
-    """
-    return next_method == "__fail__" and "timeout" in str((next_kwargs or {}).get("error", "")).lower()
+    try_began: datetime | None = None
+    """When this try began, where Airflow's ``start_date`` is that of an earlier one."""
+
+    if TYPE_CHECKING:  # the operator's and the sensor's
+        task_id: str
+        timeout: float
+        execution_timeout: timedelta | None
+
+        def execute(self, context: Context) -> Any: ...
+
+        def execute_complete(self, context: Context, event: dict[str, Any]) -> Any: ...
+
+        def _last_look(self, context: Context) -> Any: ...
+
+    @property
+    def _owner(self) -> str:
+        """The class and the task, for messages."""
+        return f"{type(self).__name__} {self.task_id!r}"
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
+
+        :param next_method: The method to call.
+        :param next_kwargs: Its arguments.
+        :param context: The task's context.
+        """
+        arguments = next_kwargs or {}
+        event = arguments.get("event")
+        number = event.get("try_number") if isinstance(event, dict) else None
+        if number is not None and number != this_try(context):
+            # Airflow 3.0 does not forget a deferral when its try fails, and resumes every retry with the same event.
+            self.try_began = datetime.now(tz=UTC)
+            return self.execute(context)
+        # Airflow names a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
+        if next_method == "__fail__" and "timeout" in str(arguments.get("error", "")).lower():
+            left = execution_left(self, context)
+            limit = self.execution_timeout
+            if limit and left is not None and left <= 0 and limit.total_seconds() < self.timeout:  # Airflow 2.11
+                raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")
+            return self._last_look(context)
+        if next_method == "execute_complete":
+            # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
+            return self.execute_complete(context, **arguments)
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
 
 def this_try(context: Context) -> int | None:
@@ -55,25 +93,12 @@ def this_try(context: Context) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def is_of_another_try(next_kwargs: dict[str, Any] | None, context: Context) -> bool:
-    """
-    Tell whether a task is resumed with the event of an earlier try.
-
-    Airflow 3.0 does not forget a deferral when its try fails, and would resume every retry with the same old event.
-    """
-    event = (next_kwargs or {}).get("event")
-    number = event.get("try_number") if isinstance(event, dict) else None
-    return number is not None and number != this_try(context)
-
-
 def execution_left(task: Any, context: Context) -> float | None:
     """
     Return the seconds until a task's ``execution_timeout``, None if it has none.
 
     Measured from the start of the try: Airflow 3 does not count it while a task is deferred (airflow#64048), and 3.3
     gives a resumed task all of it again.
-
-    :param task: The operator or sensor; its ``try_began`` is set where Airflow's ``start_date`` is that of another try.
     """
     if task.execution_timeout is None:
         return None
@@ -126,32 +151,3 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, bool | int | float)
-
-
-def seconds_left(task: Any, wait: Wait, context: Context) -> float:
-    """Return the seconds until a deferrable wait is over, by its own timeout or by the task's ``execution_timeout``."""
-    left, limit = wait.deadline - time.monotonic(), execution_left(task, context)
-    return left if limit is None else min(left, limit)
-
-
-def trigger_timing(task: Any, wait: Wait, context: Context) -> dict[str, Any]:
-    """Return the arguments that tell a trigger when the wait of a task ends."""
-    now, left = time.time(), execution_left(task, context)
-    return {
-        "timeout": task.timeout,
-        "deadline": now + wait.deadline - time.monotonic(),
-        "execution_deadline": None if left is None else now + left,
-        "try_number": this_try(context),
-    }
-
-
-def check_execution_timeout(task: Any, context: Context) -> None:
-    """
-    Tell a deferral that Airflow 2.11 ended for ``execution_timeout`` from one that outlived the wait's own timeout.
-
-    :raises AirflowTaskTimeout: as in a worker, if ``execution_timeout`` is what was over
-    """
-    left = execution_left(task, context)
-    if left is not None and left <= 0 and task.execution_timeout.total_seconds() < task.timeout:
-        owner = f"{type(task).__name__} {task.task_id!r}"
-        raise AirflowTaskTimeout(f"{owner}: the execution_timeout of {task.execution_timeout} is over.")

@@ -159,7 +159,7 @@ def _outlet_events() -> Any:
 def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, _: str) -> Any:
     started = datetime.now(tz=UTC)
     # Airflow 2 is asked in its database; there is none here.
-    with patch("airflow_provider_flokit._airflow.first_poke_at", lambda *_: ti.first_reschedule):
+    with patch("airflow_provider_flokit.sensors.flokit.first_poke_at", lambda *_: ti.first_reschedule):
         while True:
             ti.task = make()
             try:

@@ -492,7 +492,7 @@ def test_a_rescheduled_sensor_does_not_come_back_too_soon(
     assert len([trace for trace in ended.traces if isinstance(trace, AirflowRescheduleException)]) == 1
     # Nor does a short interval bring it back sooner than SETTLE.
     sensor = FlokitIntegrationSensor(task_id="wait", integration_id=STRIPE, mode="reschedule", poke_interval=1)
-    monkeypatch.setattr("airflow_provider_flokit._airflow.first_poke_at", lambda *_: None)
+    monkeypatch.setattr("airflow_provider_flokit.sensors.flokit.first_poke_at", lambda *_: None)
     now = datetime.now(tz=UTC)
     with pytest.raises(AirflowRescheduleException) as again:
         sensor.execute({"ti": TaskInstance(sensor)})

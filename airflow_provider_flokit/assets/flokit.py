@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import Asset
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
-from airflow_provider_flokit.gate.conditions import checked_text
+from airflow_provider_flokit.gate.conditions import Checker
 from airflow_provider_flokit.models import checked_id
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def flokit_asset(
     :raises FlokitArgumentError: if there can be no such integration or connection
     """
     integration_id = checked_id(integration_id, "flokit_asset: integration_id")
-    flokit_conn_id = checked_text("flokit_asset", "flokit_conn_id", flokit_conn_id)
+    flokit_conn_id = Checker("flokit_asset").text("flokit_conn_id", flokit_conn_id)
     if not AIRFLOW_V_3_0_PLUS:
         if kwargs:
             raise FlokitArgumentError(
@@ -85,7 +85,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
             f"{shown(repr(uri.geturl()))} is no FloKit asset: its URI is flokit://CONNECTION/INTEGRATION, e.g. "
             f"flokit://flokit_default/int_01hx4j7stripe. flokit_asset() writes it."
         )
-    conn_id = checked_text("flokit:// URI", "connection", unquote(uri.netloc))
+    conn_id = Checker("flokit:// URI").text("connection", unquote(uri.netloc))
     return SplitResult(SCHEME, _quoted(conn_id), f"/{_quoted(checked_id(integration_id))}", "", "")
 
 

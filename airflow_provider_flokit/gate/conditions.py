@@ -1,8 +1,7 @@
 """
 What a task waits for: the parameters of the operator, the sensor and the trigger, checked.
 
-What needs no rendering is checked when the DAG is read; templated fields when the task runs, after rendering. Every
-refusal names the class, the task and the parameter, and says what to give instead.
+What needs no rendering is checked when the DAG is read; templated fields when the task runs, after rendering.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
 from airflow_provider_flokit.gate.words import listed, moment
@@ -25,9 +24,16 @@ if TYPE_CHECKING:
 TEMPLATED: Final = ("integration_id", "integration_type", "receipt", "synced_after")
 """The parameters that say what to wait for. A template that renders to nothing must not silently drop one."""
 
+SETTINGS: Final = ("start_timeout", "fail_on_disconnected", "tolerate_failures")
+"""The parameters that say how to judge it."""
+
+ARGUMENTS: Final = (*TEMPLATED, "flokit_conn_id", *SETTINGS)
+"""All that a trigger is told of the conditions."""
+
+START_TIMEOUT: Final = 300.0
+
 _NOTHING: Final = ("", "None", "null", "[]")
 _NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # one for the thousands of waits without
-_RECEIPT_FIELDS: Final = frozenset(SyncReceipt.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Conditions:
     types: tuple[str, ...] = ()
     receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)
     synced_after: datetime | None = None
-    start_timeout: float = 300.0
+    start_timeout: float = START_TIMEOUT
     fail_on_disconnected: bool = True
     tolerate_failures: bool = False
     single: bool = True
@@ -63,43 +69,37 @@ class Conditions:
         owner: str,
         to_utc: Callable[[datetime], datetime] = as_utc,
         required: Iterable[str] = (),
-        start_timeout: float = 300.0,
-        fail_on_disconnected: bool = True,
-        tolerate_failures: bool = False,
     ) -> Self:
         """
         Check what a user gave, after templates were rendered.
 
-        :param arguments: ``flokit_conn_id``, ``integration_id`` (one or a list), ``integration_type`` (one or a list),
-            ``receipt`` (one or a list, as dict or JSON text) and ``synced_after`` (datetime or ISO 8601 text).
+        :param arguments: By the names of :data:`ARGUMENTS`; ids and types are one or a list, receipts dicts or JSON
+            text, ``synced_after`` a datetime or ISO 8601 text.
         :param owner: The class and the task, for messages.
         :param to_utc: Knows the timezone of a naive ``synced_after``.
         :param required: Names of the parameters that were given, so that they must not have rendered to nothing.
         :raises FlokitArgumentError: naming owner and parameter
         """
-        reader = _Reader(owner)
+        check = Checker(owner)
         for name in required:
             if arguments.get(name) is None:
-                reader.refuse_nothing(name, None)
+                raise check.nothing(name, None)
         one_id, one_type, receipt, after = (arguments.get(name) for name in TEMPLATED)
-        check_choice(owner, one_id, one_type, receipt)
-        receipts = _NO_RECEIPTS if receipt is None else reader.receipts(receipt)
-        ids = tuple(receipts) if one_id is None else tuple(checked_ids(owner, one_id))
+        check.choice(one_id, one_type, receipt)
+        receipts = _NO_RECEIPTS if receipt is None else check.receipts(receipt)
+        ids = tuple(receipts) if one_id is None else tuple(check.ids(one_id))
         if stray := [i for i in receipts if i not in ids]:
-            reader.refuse(
-                "receipt", f"is for {stray[0]!r}, which integration_id does not name", "leave one of them out"
-            )
-        given = next(value for value in (one_id, one_type, receipt) if value is not None)
+            problem = f"is for {stray[0]!r}, which integration_id does not name"
+            raise check.wrong("receipt", problem, "leave one of them out")
+        given = _parsed(next(value for value in (one_id, one_type, receipt) if value is not None))
         return cls(
-            conn_id=checked_text(owner, "flokit_conn_id", arguments.get("flokit_conn_id")),
+            conn_id=check.text("flokit_conn_id", arguments.get("flokit_conn_id")),
             ids=ids,
-            types=() if one_type is None else tuple(reader.texts("integration_type", one_type)),
+            types=() if one_type is None else tuple(check.texts("integration_type", one_type)),
             receipts=receipts,
-            synced_after=None if after is None else reader.time(after, to_utc),
-            start_timeout=start_timeout,
-            fail_on_disconnected=fail_on_disconnected,
-            tolerate_failures=tolerate_failures,
-            single=not isinstance(_parsed(given), Sequence) or isinstance(_parsed(given), str),
+            synced_after=None if after is None else check.time("synced_after", after, to_utc),
+            single=not isinstance(given, Sequence) or isinstance(given, str),
+            **{name: arguments[name] for name in SETTINGS if name in arguments},
         )
 
     def to_arguments(self) -> dict[str, Any]:
@@ -115,186 +115,146 @@ class Conditions:
             "receipt": shape(receipt.to_json() for receipt in self.receipts.values()),
             "synced_after": None if self.synced_after is None else self.synced_after.isoformat(),
             "flokit_conn_id": self.conn_id,
-            "start_timeout": self.start_timeout,
-            "fail_on_disconnected": self.fail_on_disconnected,
-            "tolerate_failures": self.tolerate_failures,
+            **{name: getattr(self, name) for name in SETTINGS},
         }
 
     def describe(self, now: datetime) -> str:
-        """
-        Say what is waited for, with its condition.
-
-        :param now: The present, which decides how times are written.
-        """
+        """Say what is waited for, with its condition; the present decides how times are written."""
         names = [*self.ids, *(f"the {name} integration" for name in self.types)]
         syncs = [f"sync {r.sync_id}" for r in self.receipts.values() if r.sync_id]
         what = f"{listed(syncs)} of {listed(names)}" if syncs else listed(names)
         return f"{what}, synced at or after {moment(self.synced_after, now)}" if self.synced_after else what
 
 
-def seconds(owner: str, name: str, value: object, *, zero: bool = False) -> float:
+class Checker:
     """
-    Return a number of seconds.
+    Checks single parameters. Every refusal names the owner and the parameter, and says what to give instead.
 
-    :param value: A number or a timedelta.
-    :param zero: Whether 0 is fine.
-    :raises FlokitArgumentError: if it is no finite number above 0
+    :param owner: The class and the task, such as ``FlokitIntegrationSensor 'gate'``.
     """
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if 0 < number < math.inf or (zero and number == 0):
-        return number
-    kind = "0 or more" if zero else "more than 0"
-    raise FlokitArgumentError(f"{owner}: {name} is {shown(repr(value))}: give a number of seconds, {kind}.")
-
-
-def flag(owner: str, name: str, value: object) -> bool:
-    """
-    Return a boolean.
-
-    :param value: True or False.
-    :raises FlokitArgumentError: if it is neither
-    """
-    if not isinstance(value, bool):
-        raise FlokitArgumentError(f"{owner}: {name} is {shown(repr(value))}: give True or False.")
-    return value
-
-
-def warn_of_no_effect(owner: str, name: str, where: str) -> None:
-    """
-    Warn, when the DAG is read, of a setting that has no effect.
-
-    :param where: Why it has none.
-    """
-    warnings.warn(f"{owner}: {name} has no effect {where}.", UserWarning, stacklevel=4)
-
-
-def check_choice(owner: str, integration_id: object, integration_type: object, receipt: object) -> None:
-    """
-    Check which of the parameters of a sensor were given.
-
-    :raises FlokitArgumentError: if they do not go together
-    """
-    if integration_type is not None and (integration_id is not None or receipt is not None):
-        other = "receipt" if integration_id is None else "integration_id"
-        raise FlokitArgumentError(f"{owner}: integration_type and {other} exclude each other: leave one of them out.")
-    if integration_id is None and integration_type is None and receipt is None:
-        raise FlokitArgumentError(f"{owner}: nothing to wait for: give integration_id, integration_type or receipt.")
-
-
-def checked_text(owner: str, name: str, value: object) -> str:
-    """
-    Return the one text that was given.
-
-    :raises FlokitArgumentError: if it is none
-    """
-    texts = _Reader(owner).texts(name, value)
-    if len(texts) != 1 or not isinstance(_parsed(value), str):
-        _Reader(owner).refuse(name, "is a list", "give one, or map the task over the list with expand()")
-    return texts[0]
-
-
-def checked_one_id(owner: str, value: object) -> str:
-    """
-    Return the one integration id that was given.
-
-    :raises FlokitArgumentError: if it is none
-    """
-    return checked_ids(owner, checked_text(owner, "integration_id", value))[0]
-
-
-def checked_ids(owner: str, value: object) -> list[str]:
-    """
-    Return one or several integration ids, without repetitions.
-
-    :param value: An id, a list of ids, or a JSON list as text.
-    :raises FlokitArgumentError: if there is none, or something else
-    """
-    try:
-        return [checked_id(each) for each in _Reader(owner).texts("integration_id", value)]
-    except FlokitArgumentError as error:
-        message = str(error)
-        raise FlokitArgumentError(message if message.startswith(owner) else f"{owner}: {message}") from None
-
-
-class _Reader:
-    """Reads single parameters; every error names the owner and the parameter."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
 
-    def refuse(self, name: str, problem: str, todo: str) -> NoReturn:
-        raise FlokitArgumentError(f"{self.owner}: {name} {problem}: {todo}.")
+    def wrong(self, name: str, problem: str, todo: str) -> FlokitArgumentError:
+        """Return the error for a parameter."""
+        return FlokitArgumentError(f"{self.owner}: {name} {problem}: {todo}.")
 
-    def refuse_nothing(self, name: str, value: object) -> NoReturn:
+    def nothing(self, name: str, value: object) -> FlokitArgumentError:
+        """Return the error for a template that rendered to nothing."""
         todo = "check the template"
         if name == "receipt":
             todo = "the operator pushed no return value; check the template and the task that it names"
-        self.refuse(name, f"rendered to {value!r}", todo)
+        return self.wrong(name, f"rendered to {value!r}", todo)
 
-    def items(self, name: str, value: object) -> list[Any]:
-        value = _parsed(value)
-        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            if not value:
-                self.refuse(name, "is an empty list", "there is nothing to wait for; if it is a template, check it")
-            return list(value)
-        return [value]
+    def no_effect(self, name: str, where: str) -> None:
+        """Warn, when the DAG is read, of a setting that has no effect."""
+        warnings.warn(f"{self.owner}: {name} has no effect {where}.", UserWarning, stacklevel=4)
+
+    def choice(self, integration_id: object, integration_type: object, receipt: object) -> None:
+        """Check that the parameters that a sensor was given go together."""
+        if integration_type is not None and (integration_id is not None or receipt is not None):
+            other = "receipt" if integration_id is None else "integration_id"
+            raise self.wrong("integration_type", f"and {other} exclude each other", "leave one of them out")
+        if integration_id is None and integration_type is None and receipt is None:
+            todo = "give integration_id, integration_type or receipt"
+            raise FlokitArgumentError(f"{self.owner}: nothing to wait for: {todo}.")
+
+    def seconds(self, name: str, value: object, *, zero: bool = False) -> float:
+        """Return a number of seconds above 0, or also 0, from a number or a timedelta."""
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        if 0 < number < math.inf or (zero and number == 0):
+            return number
+        kind = "0 or more" if zero else "more than 0"
+        raise self.wrong(name, f"is {shown(repr(value))}", f"give a number of seconds, {kind}")
+
+    def flag(self, name: str, value: object) -> bool:
+        """Return True or False."""
+        if not isinstance(value, bool):
+            raise self.wrong(name, f"is {shown(repr(value))}", "give True or False")
+        return value
+
+    def text(self, name: str, value: object) -> str:
+        """Return one text."""
+        texts = self.texts(name, value)
+        if len(texts) != 1 or not isinstance(_parsed(value), str):
+            raise self.wrong(name, "is a list", "give one, or map the task over the list with expand()")
+        return texts[0]
 
     def texts(self, name: str, value: object) -> list[str]:
-        items = self.items(name, value)
+        """Return one or several texts, without repetitions."""
+        items = self._items(name, value)
         for item in items:
-            if item is None or (isinstance(item, str) and item.strip() in _NOTHING):
-                self.refuse_nothing(name, item)
+            if _is_nothing(item):
+                raise self.nothing(name, item)
             if not isinstance(item, str) or "{{" in item or item != item.strip() or not item.isprintable():
-                self.refuse(name, f"is {shown(repr(item))}", "check what it renders to")
+                raise self.wrong(name, f"is {shown(repr(item))}", "check what it renders to")
         return list(dict.fromkeys(items))
+
+    def ids(self, value: object) -> list[str]:
+        """Return one or several integration ids, without repetitions."""
+        return [checked_id(i, f"{self.owner}: integration_id") for i in self.texts("integration_id", value)]
+
+    def one_id(self, value: object) -> str:
+        """Return one integration id."""
+        return checked_id(self.text("integration_id", value), f"{self.owner}: integration_id")
 
     def receipts(self, value: object) -> dict[str, SyncReceipt]:
         """Return receipts by their integration's id; of two for one integration, the later one counts."""
-        items = self.items("receipt", value)
-        if len(items) == 2 and isinstance(items[0], str) and items[0] in _RECEIPT_FIELDS:  # noqa: PLR2004 - a pair
-            self.refuse(
+        items = self._items("receipt", value)
+        if len(items) == 2 and items[0] in SyncReceipt.__slots__:  # noqa: PLR2004 - a pair
+            raise self.wrong(
                 "receipt",
                 "is one pair of a receipt's dict, as expand() makes of a task that is not mapped",
                 "if sync is not mapped: use receipt=sync.output",
             )
         receipts: dict[str, SyncReceipt] = {}
-        for item in items:
-            receipt = self.one_receipt(item)
+        for receipt in map(self._receipt, items):
             known = receipts.get(receipt.integration_id)
             if known is None or receipt.triggered_at >= known.triggered_at:
                 receipts[receipt.integration_id] = receipt
         return receipts
 
-    def one_receipt(self, item: object) -> SyncReceipt:
+    def time(self, name: str, value: object, to_utc: Callable[[datetime], datetime]) -> datetime:
+        """Return a time in UTC, from a datetime or ISO 8601 text."""
+        try:
+            return as_utc(to_utc(value if isinstance(value, datetime) else datetime.fromisoformat(str(value))))
+        except (ValueError, OverflowError):
+            todo = "give a datetime or an ISO 8601 text. A run without a data interval has no data_interval_end"
+            raise self.wrong(name, f"is {shown(repr(value))}", todo) from None
+
+    def _items(self, name: str, value: object) -> list[Any]:
+        value = _parsed(value)
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            if not value:
+                raise self.wrong(
+                    name, "is an empty list", "there is nothing to wait for; if it is a template, check it"
+                )
+            return list(value)
+        return [value]
+
+    def _receipt(self, item: object) -> SyncReceipt:
         if isinstance(item, SyncReceipt):
             return item
         data = _parsed(item)
-        if data is None or (isinstance(data, str) and data.strip() in _NOTHING):
-            self.refuse_nothing("receipt", data)
+        if _is_nothing(data):
+            raise self.nothing("receipt", data)
         if isinstance(data, str):
-            self.refuse(
-                "receipt",
-                "is a text that is no JSON, such as a Python repr",
-                "use receipt=sync.output, or '{{ ti.xcom_pull(\"sync\") | tojson }}'",
-            )
+            todo = "use receipt=sync.output, or '{{ ti.xcom_pull(\"sync\") | tojson }}'"
+            raise self.wrong("receipt", "is a text that is no JSON, such as a Python repr", todo)
         try:
             receipt = SyncReceipt.from_json(dict(data) if isinstance(data, Mapping) else data)
             checked_id(receipt.integration_id)
         except (MalformedDataError, FlokitArgumentError) as error:
             problem = f"does not come from a FlokitTriggerSyncOperator ({error})"
-            raise FlokitArgumentError(f"{self.owner}: receipt {problem}: use receipt=sync.output.") from None
+            raise self.wrong("receipt", problem, "use receipt=sync.output") from None
         return receipt
 
-    def time(self, value: object, to_utc: Callable[[datetime], datetime]) -> datetime:
-        try:
-            return as_utc(to_utc(value if isinstance(value, datetime) else datetime.fromisoformat(str(value))))
-        except (ValueError, OverflowError):
-            raise FlokitArgumentError(
-                f"{self.owner}: synced_after is {shown(repr(value))}: give a datetime or an ISO 8601 text. A run "
-                f"without a data interval has no data_interval_end."
-            ) from None
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
 
 
 def _parsed(value: object) -> object:

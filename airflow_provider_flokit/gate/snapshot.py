@@ -40,11 +40,7 @@ class Snapshot:
     malformed: int = 0
 
     def with_singles(self, found: Mapping[str, Integration | FlokitError | None]) -> Snapshot:
-        """
-        Add what single reads told of ids that the list does not hold.
-
-        :param found: By id: the integration, None if there is none, or why it could not be read.
-        """
+        """Add what single reads told, by id: the integration, None if there is none, or why it could not be read."""
         if not found:
             return self
         read = {i: each for i, each in found.items() if each is not None and not isinstance(each, FlokitError)}
@@ -55,14 +51,17 @@ class Snapshot:
             unread={i: each for i, each in found.items() if isinstance(each, FlokitError)},
         )
 
-    def of_id(self, integration_id: str, conn_id: str) -> Integration:
-        """
-        Return an integration.
+    def changed_since(self, before: Snapshot) -> set[str]:
+        """Return the ids and types of what is another than before, and the ids that the list does not hold."""
+        changed, was, now = {*self.missing, *self.unread}, before.integrations, self.integrations
+        for integration_id in was.keys() | now.keys():
+            old, new = was.get(integration_id), now.get(integration_id)
+            if old is not new and old != new:
+                changed |= {integration_id, *(each.type for each in (old, new) if each is not None)}
+        return changed
 
-        :param integration_id: One that the snapshot was asked to hold.
-        :raises FlokitNotFoundError: if there is none of that id
-        :raises FlokitError: if it could not be read
-        """
+    def of_id(self, integration_id: str, conn_id: str) -> Integration:
+        """Return an integration; a :class:`FlokitError` says that there is none, or why it could not be read."""
         if integration_id in self.unread:
             raise self.unread[integration_id]
         if integration_id not in self.integrations:
@@ -70,13 +69,7 @@ class Snapshot:
         return self.integrations[integration_id]
 
     def of_type(self, integration_type: str, conn_id: str) -> Integration:
-        """
-        Return the one integration of a type.
-
-        :raises FlokitNotFoundError: if there is none
-        :raises FlokitAmbiguousTypeError: if there are several, listing their ids
-        :raises FlokitResponseError: if there is none, but one of the malformed entries may be it
-        """
+        """Return the one integration of a type; a :class:`FlokitError` says that there is none, or several."""
         found = sorted(i.id for i in self.integrations.values() if i.type == integration_type)
         if len(found) == 1:
             return self.integrations[found[0]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
+from airflow_provider_flokit._airflow import DeferredTask
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
     FlokitError,
@@ -17,35 +18,30 @@ from airflow_provider_flokit.errors import (
     FlokitWaitTimeoutError,
     shown,
 )
-from airflow_provider_flokit.gate.conditions import (
-    Conditions,
-    checked_one_id,
-    checked_text,
-    flag,
-    seconds,
-    warn_of_no_effect,
-)
+from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Conditions
+from airflow_provider_flokit.gate.decision import has_synced_since, is_fresh, may_be_queued
+from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
+from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
 from airflow_provider_flokit.lineage import SyncLineage, SyncReport, has_outlet, tell_outlets
+from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, SyncReceipt
+from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from logging import Logger
-    from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.hooks.flokit import FlokitHook
-    from airflow_provider_flokit.models import Integration, SyncReceipt
-    from airflow_provider_flokit.operators._receipt_store import ReceiptStore
+    from airflow_provider_flokit.models import Integration
 
-# Hooks, triggers and what they need are imported where they are used: parsing a DAG must not pay for requests.
+# Hooks and triggers are imported where they are used: parsing a DAG must not pay for requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
+class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     """
     Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
 
@@ -99,39 +95,36 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        owner = self._owner
+        check = self._check
         # Of the types that they have once Airflow has rendered them.
         self.integration_id = cast("str | None", integration_id)
         self.integration_type = cast("str | None", integration_type)
         self.flokit_conn_id = cast("str", flokit_conn_id)
-        self.wait_for_completion = flag(owner, "wait_for_completion", wait_for_completion)
-        self.deferrable = flag(owner, "deferrable", deferrable)
-        self.poll_interval = seconds(owner, "poll_interval", poll_interval)
-        self.timeout = seconds(owner, "timeout", timeout)
-        self.start_timeout = seconds(owner, "start_timeout", start_timeout, zero=True)
+        self.wait_for_completion = check.flag("wait_for_completion", wait_for_completion)
+        self.deferrable = check.flag("deferrable", deferrable)
+        self.poll_interval = check.seconds("poll_interval", poll_interval)
+        self.timeout = check.seconds("timeout", timeout)
+        self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
         if skip_if_synced_within is not None and not isinstance(skip_if_synced_within, timedelta):
-            raise FlokitArgumentError(f"{owner}: skip_if_synced_within is no timedelta: give e.g. timedelta(hours=1).")
+            raise check.wrong("skip_if_synced_within", "is no timedelta", "give e.g. timedelta(hours=1)")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
-            raise FlokitArgumentError(f"{owner}: give exactly one of integration_id and integration_type.")
-        if not wait_for_completion and start_timeout != 300.0:  # noqa: PLR2004 - the default
-            warn_of_no_effect(owner, "start_timeout", "without wait_for_completion=True")
+            raise FlokitArgumentError(f"{self._owner}: give exactly one of integration_id and integration_type.")
+        if not wait_for_completion and start_timeout != START_TIMEOUT:
+            check.no_effect("start_timeout", "without wait_for_completion=True")
         # What a template renders to does not change which of the two was given.
         self._by_id = integration_id is not None
-        self.try_began: datetime | None = None
 
     @property
-    def _owner(self) -> str:
-        return f"{type(self).__name__} {self.task_id!r}"
+    def _check(self) -> Checker:
+        return Checker(self._owner)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
-        from airflow_provider_flokit._airflow import seconds_left
-        from airflow_provider_flokit.gate.wait import Ending, Outcome
         from airflow_provider_flokit.hooks.flokit import FlokitHook
-        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+        from airflow_provider_flokit.triggers.flokit import defer
 
-        conn_id = checked_text(self._owner, "flokit_conn_id", self.flokit_conn_id)
+        conn_id = self._check.text("flokit_conn_id", self.flokit_conn_id)
         store = self._store(context)
         with store.kept_for_the_next_try(), FlokitHook(conn_id) as hook:
             receipt = self._receipt = self._resumed(hook, store) or self._started(hook, store, context)
@@ -143,15 +136,12 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
                 return self._conclude(context, Outcome(Ending.READY, (receipt.baseline,)), receipt)
             wait = self._wait(receipt)
             wait.announce((receipt.baseline,), receipt.triggered_at)
-            if self.deferrable and seconds_left(self, wait, context) >= FlokitIntegrationTrigger.SETTLE:
-                self._defer(receipt, wait, context)
+            if self.deferrable:
+                defer(self, wait, context, self.poll_interval)
             return self._conclude(context, hook.wait_for(wait, lambda _: self.poll_interval), receipt)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired."""
-        from airflow_provider_flokit.gate.wait import Outcome
-        from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
-
         outcome = Outcome.from_event(event)
         try:
             receipt = SyncReceipt.from_json(event.get("receipt"))
@@ -160,28 +150,12 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         return self._conclude(context, outcome, receipt)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """
-        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
-
-        :param next_method: The method to call.
-        :param next_kwargs: Its arguments.
-        :param context: The task's context.
-        """
-        from airflow_provider_flokit._airflow import check_execution_timeout, ended_by_airflow, is_of_another_try
-
-        if is_of_another_try(next_kwargs, context):
-            self.try_began = datetime.now(tz=UTC)
-            return self.execute(context)
+        """Go on after the deferral, see :meth:`DeferredTask.resume_execution`."""
         with self._store(context).kept_for_the_next_try():
-            if ended_by_airflow(next_method, next_kwargs):
-                check_execution_timeout(self, context)
-                return self._last_look(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
-        from airflow_provider_flokit.gate.decision import may_be_queued
-
         kept = store.load()
         if kept is None or not self._is_mine(kept.receipt.baseline):
             return None
@@ -189,7 +163,7 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         if not kept.requested:
             return self._requested_maybe(hook, store, receipt)
         outcome = self._wait(receipt).look(hook.observe([receipt.integration_id], retries=None))
-        if outcome is not None and outcome.ending == "failed":
+        if outcome is not None and outcome.ending is Ending.FAILED:
             if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
                 raise error
             if not may_be_queued(receipt, outcome.integrations[0]):
@@ -201,9 +175,6 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
 
     def _requested_maybe(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
         """Go on after a try that ended around its request: look whether a sync has begun since its baseline."""
-        from airflow_provider_flokit.gate.decision import has_synced_since
-        from airflow_provider_flokit.models import IntegrationStatus
-
         answer = hook.read(integration_id=receipt.integration_id)
         now, was_syncing = answer.value, receipt.baseline.status == IntegrationStatus.SYNCING
         if was_syncing:
@@ -219,14 +190,10 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
 
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
-        from airflow_provider_flokit.gate.decision import is_fresh
-        from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
-        from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
-
         if self._by_id:
-            before = hook.read(integration_id=checked_one_id(self._owner, self.integration_id))
+            before = hook.read(integration_id=self._check.one_id(self.integration_id))
         else:
-            kind = checked_text(self._owner, "integration_type", self.integration_type)
+            kind = self._check.text("integration_type", self.integration_type)
             before = hook.read(integration_type=kind)
             # The list has no statistics, which the outlet's event is to compare with.
             if self._has_outlet(before.value) and (found := hook.statistics(before.value.id)) is not None:
@@ -271,13 +238,9 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         return bool(ti.try_number > ti.max_tries - (self.retries or 0) + 1)
 
     def _store(self, context: Context) -> ReceiptStore:
-        from airflow_provider_flokit.operators._receipt_store import ReceiptStore
-
         return ReceiptStore(context, cast("Logger", self.log))
 
     def _wait(self, receipt: SyncReceipt) -> Wait:
-        from airflow_provider_flokit.gate.wait import Wait
-
         conditions = Conditions(
             self.flokit_conn_id,
             (receipt.integration_id,),
@@ -286,22 +249,6 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         )
         return Wait(conditions, cast("Logger", self.log), self.timeout, answered=True)
 
-    def _defer(self, receipt: SyncReceipt, wait: Wait, context: Context) -> NoReturn:
-        from airflow_provider_flokit._airflow import BACKSTOP, trigger_timing
-        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
-
-        self.defer(
-            trigger=FlokitIntegrationTrigger(
-                receipt=receipt.to_json(),
-                flokit_conn_id=self.flokit_conn_id,
-                poll_interval=self.poll_interval,
-                start_timeout=self.start_timeout,
-                **trigger_timing(self, wait, context),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + BACKSTOP),
-        )
-
     def _last_look(self, context: Context) -> dict[str, Any]:
         """Look once more after Airflow ended the deferral, if the receipt is at hand."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
@@ -309,7 +256,7 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
         kept = self._store(context).load()
         if kept is None:
             raise FlokitWaitTimeoutError(
-                f"{self._owner}: Airflow ended the wait {self.timeout:g} s and a margin after it began: does a "
+                f"{self._owner}: Airflow ended the wait {duration(self.timeout)} and a margin after it began: does a "
                 "triggerer run? A retry goes on with the sync if that is still running."
             )
         wait = self._wait(kept.receipt)
@@ -317,8 +264,6 @@ class FlokitTriggerSyncOperator(SyncLineage, BaseOperator):
             return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), kept.receipt)
 
     def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> dict[str, Any]:
-        from airflow_provider_flokit.gate.wait import Ending
-
         self._receipt, store = receipt, self._store(context)
         for integration in outcome.integrations:
             context["ti"].xcom_push(key="integration", value=integration.to_json())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.exceptions import AirflowRescheduleException
@@ -19,15 +19,11 @@ from airflow.providers.common.compat.sdk import (
     timezone,
 )
 
+from airflow_provider_flokit._airflow import BACKSTOP, DeferredTask, can_start_from_trigger, first_poke_at
 from airflow_provider_flokit.errors import FlokitError
-from airflow_provider_flokit.gate.conditions import (
-    TEMPLATED,
-    Conditions,
-    check_choice,
-    flag,
-    seconds,
-    warn_of_no_effect,
-)
+from airflow_provider_flokit.gate.conditions import START_TIMEOUT, TEMPLATED, Checker, Conditions
+from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
+from airflow_provider_flokit.lineage import SyncReport, has_outlet, tell_outlets
 from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
@@ -37,14 +33,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from jinja2 import Environment
 
-    from airflow_provider_flokit.gate.wait import Outcome, Wait
-
-# Hooks, triggers and what they need are imported where they are used: parsing a DAG must not pay for requests.
+# Hooks and triggers are imported where they are used: parsing a DAG must not pay for requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitIntegrationSensor(BaseSensorOperator):
+class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
     """
     Wait until FloKit integrations are connected, or that very sync has succeeded; fail if one is in error.
 
@@ -97,38 +91,33 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         synced_after: datetime | str | XComArg | None = None,
         flokit_conn_id: str | XComArg = "flokit_default",
         deferrable: bool = _DEFERRABLE,
-        start_timeout: float = 300.0,
+        start_timeout: float = START_TIMEOUT,
         fail_on_disconnected: bool = True,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        owner = self._owner
+        check = Checker(self._owner)
         # Airflow's own checks let some numbers pass and name no parameter for others.
-        seconds(owner, "poke_interval", self.poke_interval, zero=True)
-        seconds(owner, "timeout", self.timeout, zero=True)
+        check.seconds("poke_interval", self.poke_interval, zero=True)
+        check.seconds("timeout", self.timeout, zero=True)
         # Of the types that they have once Airflow has rendered them.
         self.integration_id = cast("str | Sequence[str] | None", integration_id)
         self.integration_type = cast("str | Sequence[str] | None", integration_type)
         self.receipt = receipt
         self.synced_after = cast("datetime | str | None", synced_after)
         self.flokit_conn_id = cast("str", flokit_conn_id)
-        self.deferrable = flag(owner, "deferrable", deferrable)
-        self.start_timeout = seconds(owner, "start_timeout", start_timeout, zero=True)
-        self.fail_on_disconnected = flag(owner, "fail_on_disconnected", fail_on_disconnected)
-        check_choice(owner, integration_id, integration_type, receipt)
-        if receipt is None and start_timeout != 300.0:  # noqa: PLR2004 - the default
-            warn_of_no_effect(owner, "start_timeout", "without a receipt")
+        self.deferrable = check.flag("deferrable", deferrable)
+        self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
+        self.fail_on_disconnected = check.flag("fail_on_disconnected", fail_on_disconnected)
+        check.choice(integration_id, integration_type, receipt)
+        if receipt is None and start_timeout != START_TIMEOUT:
+            check.no_effect("start_timeout", "without a receipt")
         if receipt is not None and not fail_on_disconnected:
-            warn_of_no_effect(owner, "fail_on_disconnected", "beside a receipt")
-        self.try_began: datetime | None = None
+            check.no_effect("fail_on_disconnected", "beside a receipt")
         self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
-        if flag(owner, "start_from_trigger", start_from_trigger):
+        if check.flag("start_from_trigger", start_from_trigger):
             self._start_from_trigger()
-
-    @property
-    def _owner(self) -> str:
-        return f"{type(self).__name__} {self.task_id!r}"
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
         """
@@ -180,40 +169,20 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         :param context: The task's context.
         :param event: The trigger's event.
         """
-        from airflow_provider_flokit.gate.wait import Outcome
-
         with self._ending():
             return self._conclude(context, Outcome.from_event(event), self._conditions())
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """
-        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
-
-        :param next_method: The method to call.
-        :param next_kwargs: Its arguments.
-        :param context: The task's context.
-        """
-        from airflow_provider_flokit._airflow import check_execution_timeout, ended_by_airflow, is_of_another_try
+    def _last_look(self, context: Context) -> Any:
+        """Look once more after Airflow ended the deferral."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        if is_of_another_try(next_kwargs, context):
-            self.try_began = datetime.now(tz=UTC)
-            return self.execute(context)
-        if ended_by_airflow(next_method, next_kwargs):
-            check_execution_timeout(self, context)
-            with self._ending():
-                wait = self._new_wait(context)
-                hook = FlokitHook(wait.conditions.conn_id)
-                return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), wait.conditions)
-        if next_method == "execute_complete":
-            # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
-            return self.execute_complete(context, **(next_kwargs or {}))
-        return super().resume_execution(next_method, next_kwargs, context)
+        with self._ending():
+            wait = self._new_wait(context)
+            outcome = FlokitHook(wait.conditions.conn_id).ask(wait, last=True)
+            return self._conclude(context, outcome or wait.timed_out(), wait.conditions)
 
     def _start_from_trigger(self) -> None:
         """Have the scheduler start the trigger, if this Airflow can do so with these arguments."""
-        from airflow_provider_flokit._airflow import BACKSTOP, can_start_from_trigger
-
         self.deferrable = True
         arguments: dict[str, Any] = self._arguments()
         if isinstance(self.synced_after, datetime):
@@ -227,44 +196,29 @@ class FlokitIntegrationSensor(BaseSensorOperator):
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger",
-            trigger_kwargs={
-                **arguments,
-                "poll_interval": self.poke_interval,
-                "timeout": self.timeout,
-                "start_timeout": self.start_timeout,
-                "fail_on_disconnected": self.fail_on_disconnected,
-                "tolerate_failures": self.silent_fail,
-            },
+            trigger_kwargs={**arguments, "poll_interval": self.poke_interval, "timeout": self.timeout},
             next_method="execute_complete",
             next_kwargs=None,
             timeout=timedelta(seconds=self.timeout + BACKSTOP),
         )
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*TEMPLATED, "flokit_conn_id")}
+        names = (*TEMPLATED, "flokit_conn_id", "start_timeout", "fail_on_disconnected")
+        return {**{name: getattr(self, name) for name in names}, "tolerate_failures": self.silent_fail}
 
     def _conditions(self) -> Conditions:
-        return Conditions.of(
-            self._arguments(),
-            owner=self._owner,
-            to_utc=timezone.convert_to_utc,
-            required=self._given,
-            start_timeout=self.start_timeout,
-            fail_on_disconnected=self.fail_on_disconnected,
-            tolerate_failures=self.silent_fail,
-        )
+        to_utc = timezone.convert_to_utc
+        return Conditions.of(self._arguments(), owner=self._owner, to_utc=to_utc, required=self._given)
 
     def _new_wait(self, context: Context) -> Wait:
         """Begin the wait, or go on with that of the pokes before this one."""
-        from airflow_provider_flokit._airflow import first_poke_at
-        from airflow_provider_flokit.gate.wait import Wait
-
+        conditions, log = self._conditions(), cast("Logger", self.log)
         rescheduled = self.reschedule and not self.deferrable
         first = first_poke_at(context, self.retries or 0) if rescheduled else None
         if first is None:
-            return Wait(self._conditions(), cast("Logger", self.log), self.timeout)
+            return Wait(conditions, log, self.timeout)
         elapsed = (timezone.utcnow() - first).total_seconds()
-        wait = Wait(self._conditions(), cast("Logger", self.log), self.timeout, elapsed, answered=True, announced=True)
+        wait = Wait(conditions, log, self.timeout, elapsed, answered=True, announced=True)
         wait.heartbeat_at = 0.0  # a poke knows of no line before it: each tells why the wait goes on
         return wait
 
@@ -277,31 +231,20 @@ class FlokitIntegrationSensor(BaseSensorOperator):
 
     def _leave(self, wait: Wait, context: Context, asked_pause: float) -> None:
         """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
-        from airflow_provider_flokit._airflow import BACKSTOP, seconds_left, trigger_timing
-        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, defer
 
-        now, settle = time.monotonic(), FlokitIntegrationTrigger.SETTLE
-        left = seconds_left(self, wait, context) if self.deferrable else wait.deadline - now
-        if left < settle:
-            return
         if self.deferrable:
-            self.defer(
-                trigger=FlokitIntegrationTrigger(
-                    **wait.conditions.to_arguments(),
-                    poll_interval=self.poke_interval,
-                    **trigger_timing(self, wait, context),
-                ),
-                method_name="execute_complete",
-                timeout=timedelta(seconds=self.timeout + BACKSTOP),
-            )
+            defer(self, wait, context, self.poke_interval)
+            return
+        now, settle = time.monotonic(), FlokitIntegrationTrigger.SETTLE
+        if (left := wait.deadline - now) < settle:
+            return
         wait.heartbeat()
         pause = min(max(self._interval(now - wait.begun), settle, asked_pause), left)
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:
-        from airflow_provider_flokit.gate.wait import Ending
         from airflow_provider_flokit.hooks.flokit import FlokitHook
-        from airflow_provider_flokit.lineage import SyncReport, has_outlet, tell_outlets
 
         match outcome.ending:
             case Ending.TIMED_OUT:

@@ -44,6 +44,7 @@ _LATE: Final = 5.0
 
 _SINGLE_READS: Final = 4
 _LONGEST_PAUSE: Final = 3600.0  # an absurd Retry-After must not stop a watcher for days
+_NEVER: Final = float("-inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -55,6 +56,7 @@ class Place:
     joined_at: float
     context: contextvars.Context
     future: asyncio.Future[Outcome]
+    looked: bool = False
 
 
 class Poller:
@@ -74,29 +76,24 @@ class Poller:
         self._wake = asyncio.Event()
         self._intervals: Counter[float] = Counter()
         self._ids: Counter[str] = Counter()  # that a snapshot has to hold
-        # Dicts for sets: they keep the order in which the waits joined.
-        self._places: dict[Place, None] = {}
-        self._by_id: dict[str, list[Place]] = {}
-        self._by_type: dict[str, list[Place]] = {}
-        self._unseen: dict[Place, None] = {}  # no poll since they joined
-        self._hurried: dict[Place, None] = {}  # a poll is wanted now: no look yet at all, or the deadline has come
-        self._volatile: dict[Place, None] = {}  # their verdict changes with time
+        self._places: dict[Place, None] = {}  # in the order in which they joined
         self._timers: list[tuple[float, int, Place]] = []  # the next heartbeat, or the deadline
         self._numbers = itertools.count()
         self._listeners: dict[asyncio.Queue[Snapshot | FlokitError], None] = {}
         self._snapshot: Snapshot | None = None
         self._trouble: FlokitError | None = None
         self._failures = 0
-        self._began_at = float("-inf")
-        self._backed_off_until = float("-inf")
-        self._asked_to_pause_until = float("-inf")
+        self._hurry = False  # a poll is wanted now: somebody had no look yet at all, or has come to the deadline
+        self._began_at = self._backed_off_until = self._asked_to_pause_until = _NEVER
         self._good_at = 0.0
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
         """Return the poller of a connection in the running event loop, a new one if there is none."""
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
-        return pollers.get(conn_id) or pollers.setdefault(conn_id, cls(conn_id))
+        if conn_id not in pollers:
+            pollers[conn_id] = cls(conn_id)
+        return pollers[conn_id]
 
     def join(self, wait: Wait, interval: float, *, hurry: bool) -> Place:
         """
@@ -108,37 +105,19 @@ class Poller:
         """
         place = Place(wait, interval, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
         self._begin(interval, wait.conditions.ids)
-        self._places[place] = self._unseen[place] = None
-        if hurry:
-            self._hurried[place] = None
-        for index, names in self._indexed(wait):
-            for name in names:
-                index.setdefault(name, []).append(place)
+        self._places[place] = None
+        self._hurry = self._hurry or hurry
         self._set_timer(place)
         self._wake.set()
         return place
 
     def leave(self, place: Place) -> None:
-        """
-        Have a wait judged no more, whether it is over or not.
-
-        :param place: What it got when it joined.
-        """
-        for places in (self._places, self._unseen, self._hurried, self._volatile):
-            places.pop(place, None)
-        for index, names in self._indexed(place.wait):
-            for name in names:
-                index[name].remove(place)
-                if not index[name]:
-                    del index[name]
+        """Have a wait judged no more, whether it is over or not."""
+        self._places.pop(place, None)
         self._end(place.interval, place.wait.conditions.ids)
 
     async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
-        """
-        Yield what every poll brings, also if nothing changed; who comes late gets the latest only.
-
-        :param interval: Seconds between polls; the shortest one of all waits and watchers counts.
-        """
+        """Yield what every poll brings, also if nothing changed; who comes late gets the latest only."""
         queue: asyncio.Queue[Snapshot | FlokitError] = asyncio.Queue()
         self._begin(interval, ())
         self._listeners[queue] = None
@@ -178,25 +157,6 @@ class Poller:
             self._forget()  # at once: who joins before the task has ended needs a poller that goes on
             self._task.cancel()
 
-    def _indexed(self, wait: Wait) -> tuple[tuple[dict[str, list[Place]], Iterable[str]], ...]:
-        return (self._by_id, wait.conditions.ids), (self._by_type, wait.conditions.types)
-
-    async def _run(self) -> None:
-        async with FlokitAsyncHook(self.conn_id) as hook:
-            while True:
-                await self._sleep()
-                began = self._began_at = time.monotonic()
-                hurried, self._hurried = self._hurried, {}
-                try:
-                    snapshot = await self._poll(hook)
-                except FlokitError as error:
-                    await self._failed(error, began)
-                except Exception as error:
-                    log.exception("Polling FloKit (connection %r) failed unexpectedly", self.conn_id)
-                    await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), began)
-                else:
-                    await self._publish(snapshot, began, hurried)
-
     def _forget(self) -> None:
         pollers = self._all.get(self._loop, {})
         if pollers.get(self.conn_id) is self:
@@ -210,23 +170,21 @@ class Poller:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
 
-    async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
-        """Ask for the list, and singly, a few at once, for what it does not hold."""
-        listed = await hook.observe(())
-        wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
-        if not wanted:
-            return listed
-        some = asyncio.Semaphore(_SINGLE_READS)
-
-        async def read(integration_id: str) -> Integration | FlokitError | None:
-            async with some:
+    async def _run(self) -> None:
+        async with FlokitAsyncHook(self.conn_id) as hook:
+            while True:
+                await self._sleep()
+                began, self._hurry = time.monotonic(), False
+                self._began_at = began
                 try:
-                    return await hook.read_singly(integration_id)
-                except FlokitError as error:  # it hung: no reason to lose the list for all others
-                    return error
-
-        found = dict(zip(wanted, await asyncio.gather(*map(read, wanted)), strict=True))
-        return listed.with_singles(found)
+                    snapshot = await self._poll(hook)
+                except FlokitError as error:
+                    await self._failed(error, began)
+                except Exception as error:
+                    log.exception("Polling FloKit (connection %r) failed unexpectedly", self.conn_id)
+                    await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), began)
+                else:
+                    await self._publish(snapshot, began)
 
     async def _sleep(self) -> None:
         """Sleep until the next poll; serve the heartbeats and deadlines that come before."""
@@ -235,10 +193,10 @@ class Poller:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 self._ring(heapq.heappop(self._timers)[2], now)
-            due = self._began_at + min(+self._intervals, default=_SHORTEST)
-            if self._failures:
-                due = self._backed_off_until
-            if self._hurried:
+            due = self._backed_off_until
+            if not self._failures:
+                due = self._began_at + min(+self._intervals, default=_SHORTEST)
+            if self._hurry:
                 due = min(due, self._began_at + _SHORTEST)
             due = max(due, self._asked_to_pause_until)
             if due <= now:
@@ -264,7 +222,23 @@ class Poller:
         elif self._asked_to_pause_until > now:
             self._act(place, place.wait.timed_out)
         else:
-            self._hurried[place] = None
+            self._hurry = True
+
+    async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
+        """Ask for the list, and singly, a few at once, for what it does not hold."""
+        listed = await hook.observe(())
+        wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
+        some = asyncio.Semaphore(_SINGLE_READS)
+
+        async def read(integration_id: str) -> Integration | FlokitError | None:
+            async with some:
+                try:
+                    return await hook.read_singly(integration_id)
+                except FlokitError as error:  # it hung: no reason to lose the list for all others
+                    return error
+
+        found = await asyncio.gather(*map(read, wanted))
+        return listed.with_singles(dict(zip(wanted, found, strict=True)))
 
     async def _failed(self, error: FlokitError, began: float) -> None:
         """Tell all waits of a poll that failed, and choose when to try again."""
@@ -273,7 +247,7 @@ class Poller:
         asked = error.retry_after if isinstance(error, FlokitAPIError) else None
         pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)
         self._backed_off_until = now + pause
-        self._asked_to_pause_until = now + pause if asked else float("-inf")
+        self._asked_to_pause_until = now + pause if asked else _NEVER
         if isinstance(error, FlokitAPIError):
             self._good_at = now
         self._trouble = error
@@ -286,51 +260,35 @@ class Poller:
             if late >= 0 and (began >= wait.deadline or late > _LATE) and not place.future.done():
                 self._act(place, wait.timed_out)
 
-        await self._serve(error, self._places, tell)
+        await self._serve(error, list(self._places), tell)
 
-    async def _publish(self, snapshot: Snapshot, began: float, hurried: dict[Place, None]) -> None:
+    async def _publish(self, snapshot: Snapshot, began: float) -> None:
         """Hand a snapshot to the waits that it concerns."""
         before, self._snapshot = self._snapshot, snapshot
-        trouble, self._trouble = self._trouble, None
-        self._failures, self._good_at = 0, time.monotonic()
-        self._asked_to_pause_until = float("-inf")
-        if trouble is not None:
-            concerned = dict(self._places)
-        else:
-            concerned = {**self._unseen, **self._volatile, **hurried}
-            concerned.update((place, None) for place in self._changed(before, snapshot))
+        everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
+        changed = set() if before is None else snapshot.changed_since(before)
+        self._trouble, self._failures, self._good_at = None, 0, time.monotonic()
+        self._asked_to_pause_until = _NEVER
+
+        def is_concerned(place: Place) -> bool:
+            wait, what = place.wait, place.wait.conditions
+            if place.joined_at > began:
+                return False
+            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= began:
+                return True
+            return not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
 
         def look(place: Place) -> None:
-            if place.joined_at > began:
-                return
-            self._unseen.pop(place, None)
-            wait = place.wait
+            wait, place.looked = place.wait, True
             self._act(place, lambda: wait.look(snapshot, last=wait.deadline <= began))
-            if wait.changes_with_time and place in self._places:
-                self._volatile[place] = None
-            else:
-                self._volatile.pop(place, None)
 
-        await self._serve(snapshot, concerned, look)
-
-    def _changed(self, before: Snapshot | None, now: Snapshot) -> Iterator[Place]:
-        """Yield the waits of which something changed."""
-        if before is None:
-            return
-        for name, places in self._by_id.items():
-            was, is_ = before.integrations.get(name), now.integrations.get(name)
-            if is_ is None or (was is not is_ and was != is_):
-                yield from places
-        for kind, places in self._by_type.items():
-            was_all, all_ = ([i for i in each.integrations.values() if i.type == kind] for each in (before, now))
-            if was_all != all_ or len(all_) != 1:
-                yield from places
+        await self._serve(snapshot, filter(is_concerned, list(self._places)), look)
 
     async def _serve(
         self, result: Snapshot | FlokitError, places: Iterable[Place], serve: Callable[[Place], None]
     ) -> None:
         """Serve waits in batches that let the event loop breathe, then all who want every result."""
-        for count, place in enumerate(list(places), 1):
+        for count, place in enumerate(places, 1):
             if not place.future.done():
                 serve(place)
             if count % AT_ONCE == 0:

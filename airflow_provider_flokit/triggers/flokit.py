@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import timezone
 from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_flokit._airflow import BACKSTOP
+from airflow_provider_flokit._airflow import BACKSTOP, execution_left, this_try
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError, FlokitPermanentError, shown
-from airflow_provider_flokit.gate.conditions import TEMPLATED, Conditions, checked_text, seconds
+from airflow_provider_flokit.gate.conditions import ARGUMENTS, START_TIMEOUT, TEMPLATED, Checker, Conditions
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.models import checked_id
 from airflow_provider_flokit.triggers._asset_events import WATCHED, Watcher, WorkspaceStream
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from airflow.providers.common.compat.sdk import Context
+
     from airflow_provider_flokit.triggers._asset_events import Delivery
+
+
+_TIMING: Final = ("poll_interval", "timeout", "deadline", "execution_deadline", "try_number")
 
 
 class FlokitIntegrationTrigger(BaseTrigger):
@@ -73,7 +79,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         timeout: float = 3600.0,
         deadline: float | None = None,
         execution_deadline: float | None = None,
-        start_timeout: float = 300.0,
+        start_timeout: float = START_TIMEOUT,
         fail_on_disconnected: bool = True,
         tolerate_failures: bool = False,
         try_number: int | None = None,
@@ -97,24 +103,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "integration_id": self.integration_id,
-                "integration_type": self.integration_type,
-                "receipt": self.receipt,
-                "synced_after": self.synced_after,
-                "flokit_conn_id": self.flokit_conn_id,
-                "poll_interval": self.poll_interval,
-                "timeout": self.timeout,
-                "deadline": self.deadline,
-                "execution_deadline": self.execution_deadline,
-                "start_timeout": self.start_timeout,
-                "fail_on_disconnected": self.fail_on_disconnected,
-                "tolerate_failures": self.tolerate_failures,
-                "try_number": self.try_number,
-            },
-        )
+        return _path(type(self)), {name: getattr(self, name) for name in (*ARGUMENTS, *_TIMING)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
@@ -137,25 +126,16 @@ class FlokitIntegrationTrigger(BaseTrigger):
     def _wait(self) -> Wait:
         task_id = getattr(self.task_instance, "task_id", None)
         conditions = Conditions.of(
-            {name: getattr(self, name) for name in (*TEMPLATED, "flokit_conn_id")},
+            {name: getattr(self, name) for name in ARGUMENTS},
             owner=f"{type(self).__name__} {task_id!r}" if task_id else type(self).__name__,
             to_utc=timezone.convert_to_utc,
             required=self._given,
-            start_timeout=self.start_timeout,
-            fail_on_disconnected=self.fail_on_disconnected,
-            tolerate_failures=self.tolerate_failures,
         )
+        elapsed = self.timeout - self._seconds_left()
         execution_left = None if self.execution_deadline is None else self.execution_deadline - time.time()
-        return Wait(
-            conditions,
-            self.log,
-            self.timeout,
-            elapsed=self.timeout - self._seconds_left(),
-            execution_left=execution_left,
-            # A worker has looked before it deferred, and logged the beginning.
-            answered=self.deadline is not None,
-            announced=self.deadline is not None,
-        )
+        # A worker has looked before it deferred, and logged the beginning.
+        before = self.deadline is not None
+        return Wait(conditions, self.log, self.timeout, elapsed, execution_left, answered=before, announced=before)
 
     def _seconds_left(self) -> float:
         if self.deadline is not None:
@@ -168,6 +148,34 @@ class FlokitIntegrationTrigger(BaseTrigger):
         if ends is None:
             return self.timeout
         return min(self.timeout, timezone.convert_to_utc(ends).timestamp() - BACKSTOP - time.time())
+
+
+def defer(task: Any, wait: Wait, context: Context, poll_interval: float) -> None:
+    """
+    Defer a task until its wait is over; return if so little time is left that the worker had better wait itself.
+
+    :param task: The operator or sensor; its ``execute_complete`` goes on.
+    :param wait: The wait, which has looked before.
+    :param context: The task's context.
+    :param poll_interval: Seconds between polls.
+    """
+    now, limit = time.time(), execution_left(task, context)
+    deadline = now + wait.deadline - time.monotonic()
+    execution_deadline = None if limit is None else now + limit
+    if min(deadline, execution_deadline or deadline) - now < FlokitIntegrationTrigger.SETTLE:
+        return
+    task.defer(
+        trigger=FlokitIntegrationTrigger(
+            **wait.conditions.to_arguments(),
+            poll_interval=poll_interval,
+            timeout=task.timeout,
+            deadline=deadline,
+            execution_deadline=execution_deadline,
+            try_number=this_try(context),
+        ),
+        method_name="execute_complete",
+        timeout=timedelta(seconds=task.timeout + BACKSTOP),
+    )
 
 
 class FlokitSyncedTrigger(BaseEventTrigger):
@@ -202,31 +210,28 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         poll_interval: float = 30.0,
         on: str = "synced",
     ) -> None:
-        owner = type(self).__name__
+        check = Checker(type(self).__name__)
         if not AIRFLOW_V_3_0_PLUS:
             raise FlokitPermanentError(
-                f"{owner} needs Airflow 3: older versions have no asset watchers. Upgrade Airflow, or wait with "
+                f"{check.owner} needs Airflow 3: older versions have no asset watchers. Upgrade Airflow, or wait with "
                 f"FlokitIntegrationSensor."
             )
         super().__init__()  # type: ignore[no-untyped-call]
-        self.integration_id = checked_id(integration_id, f"{owner}: integration_id")
-        self.flokit_conn_id = checked_text(owner, "flokit_conn_id", flokit_conn_id)
-        self.poll_interval = seconds(owner, "poll_interval", poll_interval)
+        self.integration_id = checked_id(integration_id, f"{check.owner}: integration_id")
+        self.flokit_conn_id = check.text("flokit_conn_id", flokit_conn_id)
+        self.poll_interval = check.seconds("poll_interval", poll_interval)
         if on not in WATCHED:
-            raise FlokitArgumentError(f"{owner}: on is {shown(repr(on))}: give 'synced', 'error' or 'any'.")
+            raise check.wrong("on", f"is {shown(repr(on))}", "give 'synced', 'error' or 'any'")
         self.on = on
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table; equal ones share a row."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "integration_id": self.integration_id,
-                "flokit_conn_id": self.flokit_conn_id,
-                "poll_interval": self.poll_interval,
-                "on": self.on,
-            },
-        )
+        return _path(type(self)), {
+            "integration_id": self.integration_id,
+            "flokit_conn_id": self.flokit_conn_id,
+            "poll_interval": self.poll_interval,
+            "on": self.on,
+        }
 
     @property
     def name(self) -> str:
@@ -272,3 +277,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
                     yield TriggerEvent(payload)
                 if (memory := watcher.unsaved) is not None:
                     delivery.saves.append((watcher, memory))
+
+
+def _path(trigger: type) -> str:
+    return f"{trigger.__module__}.{trigger.__qualname__}"

@@ -9,21 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_flokit.errors import FlokitArgumentError
-from airflow_provider_flokit.gate.conditions import (
-    Conditions,
-    check_choice,
-    checked_one_id,
-    checked_text,
-    flag,
-    seconds,
-    warn_of_no_effect,
-)
+from airflow_provider_flokit.gate.conditions import Checker, Conditions
 from tests.gate.states import REQUESTED, receipt
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.models import SyncReceipt
 
 OWNER = "FlokitIntegrationSensor 'wait'"
+CHECK = Checker(OWNER)
 A, B = receipt(integration_id="a"), receipt(integration_id="b")
 
 
@@ -83,10 +76,8 @@ def test_what_to_wait_for(given: dict[str, Any], ids: str, receipts: list[SyncRe
 )
 def test_a_trigger_is_given_all_of_it(given: dict[str, Any]) -> None:
     """What goes through the trigger's row as JSON comes out the same."""
-    found = conditions(given, start_timeout=7.0, fail_on_disconnected=False, tolerate_failures=True)
-    arguments = json.loads(json.dumps(found.to_arguments()))
-    settings = {name: arguments.pop(name) for name in ("start_timeout", "fail_on_disconnected", "tolerate_failures")}
-    again = conditions(arguments, **settings)
+    found = conditions({**given, "start_timeout": 7.0, "fail_on_disconnected": False, "tolerate_failures": True})
+    again = conditions(json.loads(json.dumps(found.to_arguments())))
     assert again.to_arguments() == found.to_arguments()
     assert (again.ids, again.types, again.receipts, again.single) == (
         found.ids,
@@ -194,16 +185,16 @@ def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], says: str) -> N
 def test_what_does_not_go_together(given: dict[str, Any], names: str) -> None:
     """Which parameters were given needs no rendering."""
     with pytest.raises(FlokitArgumentError, match=f"{OWNER}: .*{names}"):
-        check_choice(OWNER, *(given.get(name) for name in ("integration_id", "integration_type", "receipt")))
+        CHECK.choice(*(given.get(name) for name in ("integration_id", "integration_type", "receipt")))
 
 
 def test_an_operator_takes_one_integration() -> None:
     """A list is what ``expand()`` is for."""
-    assert checked_one_id(OWNER, "a") == "a"
+    assert CHECK.one_id("a") == "a"
     with pytest.raises(FlokitArgumentError, match=r"integration_id is a list: .*expand\(\)"):
-        checked_one_id(OWNER, ["a", "b"])
+        CHECK.one_id(["a", "b"])
     with pytest.raises(FlokitArgumentError, match=r"wait'.*flokit_conn_id"):
-        checked_text(OWNER, "flokit_conn_id", "")
+        CHECK.text("flokit_conn_id", "")
 
 
 # Times, numbers, flags
@@ -234,22 +225,22 @@ def test_a_naive_time_is_in_the_timezone_that_was_given(value: Any, hour: int) -
 def test_what_is_no_number_of_seconds(value: Any) -> None:
     """Numbers and flags are checked when the DAG is read."""
     with pytest.raises(FlokitArgumentError, match=f"{OWNER}: timeout is"):
-        seconds(OWNER, "timeout", value)
+        CHECK.seconds("timeout", value)
 
 
 def test_numbers_of_seconds_and_flags() -> None:
     """Numbers and timedeltas are fine, 0 where it makes sense; a flag is a boolean."""
-    assert [seconds(OWNER, "n", value) for value in (5, 0.5, timedelta(minutes=1))] == [5.0, 0.5, 60.0]
-    assert seconds(OWNER, "n", 0, zero=True) == 0.0
-    assert [flag(OWNER, "deferrable", value) for value in (True, False)] == [True, False]
+    assert [CHECK.seconds("n", value) for value in (5, 0.5, timedelta(minutes=1))] == [5.0, 0.5, 60.0]
+    assert CHECK.seconds("n", 0, zero=True) == 0.0
+    assert [CHECK.flag("deferrable", value) for value in (True, False)] == [True, False]
     with pytest.raises(FlokitArgumentError, match=f"{OWNER}: deferrable is .*no"):
-        flag(OWNER, "deferrable", "no")
+        CHECK.flag("deferrable", "no")
 
 
 def test_a_setting_without_effect_is_warned_of() -> None:
     """The warning names class, task and parameter too."""
     with pytest.warns(UserWarning, match=f"{OWNER}: start_timeout has no effect without a receipt"):
-        warn_of_no_effect(OWNER, "start_timeout", "without a receipt")
+        CHECK.no_effect("start_timeout", "without a receipt")
 
 
 # In words

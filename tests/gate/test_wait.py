@@ -59,12 +59,9 @@ class Story(logging.Handler):
         """Begin a wait, for int_1 unless something else is given."""
         names = ("elapsed", "execution_left", "answered", "announced")
         settings = {name: given.pop(name) for name in names if name in given}
-        options = {
-            k: given.pop(k) for k in ("fail_on_disconnected", "start_timeout", "tolerate_failures") if k in given
-        }
         if not given.keys() & {"integration_id", "integration_type", "receipt"}:
             given["integration_id"] = "int_1"
-        conditions = Conditions.of({"flokit_conn_id": "flokit_eu", **given}, owner="Sensor 'wait'", **options)
+        conditions = Conditions.of({"flokit_conn_id": "flokit_eu", **given}, owner="Sensor 'wait'")
         return Wait(conditions, self._log, timeout, **settings)
 
 

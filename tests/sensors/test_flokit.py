@@ -273,7 +273,7 @@ def test_exponential_backoff_stretches_the_pokes(
     """By as long as the wait has lasted, here 100 s; ``max_wait`` bounds it."""
     flokit.add_integration(STRIPE, status="syncing")
     now = datetime.now(tz=UTC)
-    monkeypatch.setattr("airflow_provider_flokit._airflow.first_poke_at", lambda *_: now - timedelta(seconds=100))
+    monkeypatch.setattr("airflow_provider_flokit.sensors.flokit.first_poke_at", lambda *_: now - timedelta(seconds=100))
     sensor = FlokitIntegrationSensor(
         task_id="wait", integration_id=STRIPE, mode="reschedule", poke_interval=60, timeout=3600, **settings
     )
