@@ -97,63 +97,13 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
     add(context=hook, scheme=SCHEME, asset_kwargs=asset)
 
 
-def openlineage_facets(
-    conn_id: str,
-    integration_id: str | None,
-    outcome: str,
-    *,
-    receipt: SyncReceipt | None = None,
-    report: SyncReport | None = None,
-    failure: str = "",
-) -> OperatorLineage[Any, Any]:
-    """
-    Return what OpenLineage is told of a task that started a sync; needs its provider (the extra ``openlineage``).
-
-    :param integration_id: The integration, None if the task ended before it was known.
-    :param outcome: ``succeeded``, ``requested`` (not waited for), ``skipped`` or ``failed``.
-    :param receipt: The receipt of the sync, if there is one.
-    :param report: The report of a task that waited until its sync had succeeded.
-    :param failure: Why it failed.
-    :return: the integration as output dataset, with the number of events brought, and facets of the run:
-        ``externalQuery`` (the sync_id), ``errorMessage`` and ``flokit_sync``
-    """
-    from airflow.providers.common.compat.openlineage.facet import (
-        ErrorMessageRunFacet,
-        ExternalQueryRunFacet,
-        OutputDataset,
-        OutputStatisticsOutputDatasetFacet,
-    )
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
-    outputs: list[Any] = []
-    known = report.to_extra() if report else {}
-    with suppress(FlokitArgumentError):  # none yet, or one that the task has failed on
-        dataset = convert_asset_to_openlineage(flokit_asset(integration_id or "", flokit_conn_id=conn_id), None)
-        brought = known.get("events_brought")
-        facets: dict[str, Any] = {}
-        if brought is not None:
-            facets["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=brought)
-        outputs = [OutputDataset(namespace=dataset.namespace, name=dataset.name, outputFacets=facets)]
-    sync_id = receipt.sync_id if receipt else None
-    run_facets: dict[str, Any] = {
-        "flokit_sync": _sync_facet()(
-            outcome=outcome,
-            syncId=sync_id,
-            lastSyncedAt=known.get("last_synced_at"),
-            previousSyncedAt=known.get("previous_synced_at"),
-            eventsTotal=known.get("events_total"),
-            eventsBrought=known.get("events_brought"),
-        )
-    }
-    if sync_id:
-        run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=sync_id, source="flokit")
-    if failure:
-        run_facets["errorMessage"] = ErrorMessageRunFacet(message=failure, programmingLanguage="python")
-    return OperatorLineage(outputs=outputs, run_facets=run_facets)
-
-
 class SyncLineage:
-    """Tells Airflow's OpenLineage provider of a sync: what it calls after a task, in the process that ran it."""
+    """
+    What Airflow's OpenLineage provider calls after a task that started a sync, in the process that ran it.
+
+    Told are the integration as output dataset, with the number of events brought, and facets of the run:
+    ``externalQuery`` (the sync_id), ``errorMessage`` and ``flokit_sync``.
+    """
 
     flokit_conn_id: str
     integration_id: str | None
@@ -177,11 +127,39 @@ class SyncLineage:
         return self._openlineage_facets("failed")
 
     def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
-        integration_id = self._receipt.integration_id if self._receipt else self.integration_id
-        receipt, report, failure = self._receipt, self._report, self._failure
-        return openlineage_facets(
-            self.flokit_conn_id, integration_id, outcome, receipt=receipt, report=report, failure=failure
+        from airflow.providers.common.compat.openlineage.facet import (
+            ErrorMessageRunFacet,
+            ExternalQueryRunFacet,
+            OutputDataset,
+            OutputStatisticsOutputDatasetFacet,
         )
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        known = self._report.to_extra() if self._report else {}
+        sync_id = self._receipt.sync_id if self._receipt else None
+        integration_id = self._receipt.integration_id if self._receipt else self.integration_id
+        outputs: list[Any] = []
+        with suppress(FlokitArgumentError):  # none yet, or one that the task has failed on
+            asset = flokit_asset(integration_id or "", flokit_conn_id=self.flokit_conn_id)
+            dataset = convert_asset_to_openlineage(asset, None)
+            facets: dict[str, Any] = {}
+            if (brought := known.get("events_brought")) is not None:
+                facets["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=brought)
+            outputs = [OutputDataset(namespace=dataset.namespace, name=dataset.name, outputFacets=facets)]
+        sync_facet = _sync_facet()(
+            outcome=outcome,
+            syncId=sync_id,
+            lastSyncedAt=known.get("last_synced_at"),
+            previousSyncedAt=known.get("previous_synced_at"),
+            eventsTotal=known.get("events_total"),
+            eventsBrought=known.get("events_brought"),
+        )
+        run_facets: dict[str, Any] = {"flokit_sync": sync_facet}
+        if sync_id:
+            run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=sync_id, source="flokit")
+        if self._failure:
+            run_facets["errorMessage"] = ErrorMessageRunFacet(message=self._failure, programmingLanguage="python")
+        return OperatorLineage(outputs=outputs, run_facets=run_facets)
 
 
 @cache

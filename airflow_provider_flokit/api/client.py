@@ -6,6 +6,7 @@ Both hooks make their calls here; the asynchronous one does it in a thread. Only
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
@@ -93,7 +94,7 @@ class FlokitClient:
         )
         self.session.verify = settings.verify
         self.session.proxies = _proxies(settings)
-        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None
+        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None  # by the body's digest
         self._warned_of: set[str] = set()
 
     def close(self) -> None:
@@ -239,7 +240,8 @@ class FlokitClient:
         return f": {shown(self.settings.redact(message)).rstrip('.')}"
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
-        if self._last_list is not None and body == self._last_list[0]:
+        digest = hashlib.sha256(body).digest()
+        if self._last_list is not None and digest == self._last_list[0]:
             return self._last_list[1]
         entries = _object(body).get("integrations")
         if not isinstance(entries, list):
@@ -254,7 +256,7 @@ class FlokitClient:
                 if name not in self._warned_of:
                     log.warning("FloKit lists an integration that cannot be used, id %s: %s", name, error)
                     self._warned_of.add(name)
-        self._last_list = (body, (found, malformed))
+        self._last_list = (digest, (found, malformed))
         return found, malformed
 
     def _integration(self, data: object) -> Integration:

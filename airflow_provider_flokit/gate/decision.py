@@ -74,12 +74,7 @@ class Seen:
     looked: bool = False
 
     def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:
-        """
-        Return what has been seen after one more look.
-
-        :param receipt: The sync that is waited for.
-        :param at: Server time.
-        """
+        """Return what has been seen after one more look, at that time of the server."""
         seen = self if self.looked else replace(self, looked=True)
         if has_synced_since(now, receipt.baseline) and now.last_synced_at != self.last_synced_at:
             seen = replace(seen, last_synced_at=now.last_synced_at, successes=self.successes + 1)
@@ -141,7 +136,7 @@ def judge(  # noqa: C901 - one case for each row of the table
             return Verdict(Readiness.READY, "was fresh enough, so no sync was needed")
         receipt = None
     seen = seen or (Seen() if receipt is None else Seen().after(now, receipt, at))
-    unmet = _unmet(now, at, receipt, synced_after)
+    unmet, last_synced = _unmet(now, at, receipt, synced_after), f"last synced {ago(now.last_synced_at, at)}"
     conditional = receipt is not None or synced_after is not None
     done = conditional and not unmet
     queued = receipt is not None and _was_behind_another(receipt)
@@ -158,7 +153,7 @@ def judge(  # noqa: C901 - one case for each row of the table
         case IntegrationStatus.SYNCING:
             if last and done and not first_of_two:
                 return Verdict(Readiness.READY, "has synced, and is syncing again")
-            return Verdict(Readiness.WAIT, f"is syncing, and {unmet}" if unmet else "is syncing")
+            return Verdict(Readiness.WAIT, f"is syncing, {f'and {unmet}' if unmet else last_synced}")
         case IntegrationStatus.ERROR | IntegrationStatus.DISCONNECTED:
             is_error = now.status == IntegrationStatus.ERROR
             what = f"is in error: {shown(now.error_message or 'no reason given')}" if is_error else "is disconnected"
@@ -171,7 +166,8 @@ def judge(  # noqa: C901 - one case for each row of the table
                 return Verdict(Readiness.WAIT, reason, changes_with_time=True)
             return Verdict(Readiness.FAILED, what)
         case _:
-            return Verdict(Readiness.WAIT, f"has the unknown status {shown(now.status)!r}, which is never ready")
+            reason = f"has the unknown status {shown(now.status)!r}, which is never ready; {unmet or last_synced}"
+            return Verdict(Readiness.WAIT, reason)
 
 
 def has_synced_since(now: Integration, baseline: Integration) -> bool:
@@ -187,11 +183,7 @@ def may_be_queued(receipt: SyncReceipt, now: Integration) -> bool:
 
 
 def is_fresh(now: Integration, at: datetime, within: float) -> bool:
-    """
-    Tell whether an integration is connected and has synced so lately that another sync is not needed.
-
-    :param within: Seconds that the last successful sync may be old.
-    """
+    """Tell whether an integration is connected and has synced within so many seconds: another sync is not needed."""
     if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:
         return False
     return (at - now.last_synced_at).total_seconds() <= within

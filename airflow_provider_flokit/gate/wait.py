@@ -26,7 +26,7 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
-from airflow_provider_flokit.gate.words import ago, duration, listed, moment, name_of, state_of, status_of
+from airflow_provider_flokit.gate.words import LISTED, ago, duration, listed, moment, name_of, state_of, status_of
 from airflow_provider_flokit.models import Integration, IntegrationStatus
 
 if TYPE_CHECKING:
@@ -70,21 +70,13 @@ class Outcome:
 
     @classmethod
     def from_event(cls, event: object) -> Self:
-        """
-        Read the outcome from a trigger's event.
-
-        :param event: The payload.
-        :raises FlokitError: if it is none of ours
-        """
+        """Read the outcome from a trigger's event; a :class:`FlokitError` says that it is none of ours."""
         try:
             fields: dict[str, Any] = dict(event)  # type: ignore[call-overload]
             states = tuple(Integration.from_json(state) for state in fields["integrations"])
-            outcome = cls(Ending(fields["ending"]), states, fields["message"], fields["error"])
+            return cls(Ending(fields["ending"]), states, fields["message"], fields["error"])
         except (KeyError, TypeError, ValueError) as error:
             raise FlokitError(f"The trigger sent an event that is not understood: {shown(repr(event))}") from error
-        if outcome.ending is Ending.FAILED:
-            outcome.exception()
-        return outcome
 
     def to_event(self) -> dict[str, Any]:
         """Return the outcome as a trigger's event payload."""
@@ -96,17 +88,11 @@ class Outcome:
         }
 
     def exception(self) -> FlokitError:
-        """
-        Return the exception that tells of an outcome that is not ready.
-
-        :raises FlokitError: if the outcome names no exception of this package
-        """
+        """Return the exception that tells of an outcome that is not ready."""
         if self.ending is not Ending.FAILED:
             return FlokitWaitTimeoutError(self.message)
-        kind = getattr(errors, self.error, None)
-        if not (isinstance(kind, type) and issubclass(kind, FlokitError)):
-            raise FlokitError(f"The trigger sent an event with an unknown error: {shown(self.error)!r}")
-        return kind(self.message)
+        error: FlokitError = getattr(errors, self.error, FlokitError)(self.message)
+        return error
 
 
 @dataclass(eq=False, slots=True)  # a triggerer holds thousands
@@ -154,12 +140,7 @@ class Wait:
         self.heartbeat_at = now + HEARTBEAT
 
     def announce(self, there: Iterable[Integration] = (), at: datetime | None = None) -> None:
-        """
-        Log the beginning, once.
-
-        :param there: What is there now, as far as that is known.
-        :param at: The server's time of that.
-        """
+        """Log the beginning, once: what is waited for, and what is there at that time of the server."""
         if not self.announced:
             self.announced, now = True, _utcnow()
             until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
@@ -250,6 +231,7 @@ class Wait:
         self.announce()
         if str(error) != str(self._trouble):
             self.log.warning("%s The wait goes on.", error)
+            self.heartbeat_at = time.monotonic() + HEARTBEAT  # this line says all that the next one would
         self._trouble = error
 
     def _recovered(self, at: datetime) -> None:
@@ -319,19 +301,18 @@ class Wait:
         return listed((self._reason(i, v) for i, v in both if v.readiness in wanted), "; ")
 
     def _failure(self, verdicts: list[Verdict], at: datetime) -> FlokitSyncFailedError:
+        """Return the failure: what failed and FloKit's words first, then what else is known."""
         failed = [i for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.FAILED]
-        gone = all(i.status == IntegrationStatus.DISCONNECTED for i in failed)
-        waiting = self._reasons(verdicts, Readiness.WAIT)
         receipts = [self.conditions.receipts.get(i.id) for i in failed]
-        syncs = [f"sync {shown(r.sync_id)}" for r in receipts if r is not None and r.sync_id]
-        last = f"Last synced: {listed(ago(i.last_synced_at, at) for i in failed)}."
-        kind = FlokitDisconnectedError if gone else FlokitSyncFailedError
-        todo = "Connect it again in FloKit" if gone else "Fix the cause in FloKit"
-        return kind(
-            f"{self._reasons(verdicts, Readiness.FAILED)} (connection {self.conditions.conn_id!r}"
-            f"{', ' if syncs else ''}{listed(syncs)}). {last}{f' Not ready either: {waiting}.' if waiting else ''} "
-            f"{todo}, then run the task again."
-        )
+        syncs = "".join(f", sync {shown(r.sync_id)}" for r in receipts[:LISTED] if r is not None and r.sync_id)
+        last = listed(f"{i.id + ' ' if len(failed) > 1 else ''}{ago(i.last_synced_at, at)}" for i in failed)
+        waiting = self._reasons(verdicts, Readiness.WAIT)
+        kind, todo = FlokitSyncFailedError, "Fix the cause in FloKit"
+        if all(i.status == IntegrationStatus.DISCONNECTED for i in failed):
+            kind, todo = FlokitDisconnectedError, "Connect it again in FloKit"
+        where = f"(connection {self.conditions.conn_id!r}{syncs})"
+        rest = f"Last synced: {last}." + (f" Not ready either: {waiting}." if waiting else "")
+        return kind(f"{self._reasons(verdicts, Readiness.FAILED)} {where}. {rest} {todo}, then run the task again.")
 
 
 def _utcnow() -> datetime:

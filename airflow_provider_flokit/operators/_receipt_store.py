@@ -9,7 +9,6 @@ names the series of tries it belongs to: a cleared task gets a higher ``max_trie
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -26,19 +25,6 @@ if TYPE_CHECKING:
 _KEY: Final = "flokit_receipt"
 
 
-@dataclass(frozen=True, slots=True)
-class KeptReceipt:
-    """
-    What an earlier try left behind.
-
-    :param requested: Whether FloKit's answer to the request is known. If not, the try may have ended before or after
-        the request.
-    """
-
-    receipt: SyncReceipt
-    requested: bool
-
-
 class ReceiptStore:
     """The receipt in a task's state store."""
 
@@ -52,24 +38,23 @@ class ReceiptStore:
         """Whether this Airflow keeps anything across tries."""
         return self._store is not None
 
-    def load(self) -> KeptReceipt | None:
-        """Return what an earlier try of the same series left behind."""
+    def load(self) -> tuple[SyncReceipt | None, bool]:
+        """
+        Return what an earlier try of the same series left behind, and whether FloKit had answered its request.
+
+        Without an answer, the try may have ended before or after the request.
+        """
         data = self._store.get(_KEY) if self.available else None
         if not isinstance(data, dict) or data.get("series") != self._ti.max_tries:
-            return None
+            return None, False
         try:
-            return KeptReceipt(SyncReceipt.from_json(data.get("receipt")), requested=data.get("requested") is True)
+            return SyncReceipt.from_json(data.get("receipt")), data.get("requested") is True
         except MalformedDataError as error:
             self._log.warning("The receipt of an earlier try cannot be read (%s): starting anew.", error)
-            return None
+            return None, False
 
     def keep(self, receipt: SyncReceipt, *, requested: bool) -> None:
-        """
-        Keep a receipt for the next try.
-
-        :param receipt: Before the request without a ``sync_id``, then with it.
-        :param requested: Whether FloKit has answered the request.
-        """
+        """Keep a receipt for the next try, first without a ``sync_id``, then as FloKit has answered the request."""
         if self.available:
             entry = {"receipt": receipt.to_json(), "requested": requested, "series": self._ti.max_tries}
             self._store.set(_KEY, entry)

@@ -90,7 +90,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         deferrable: bool = _DEFERRABLE,
         poll_interval: float = 30.0,
         timeout: float = 3600.0,
-        start_timeout: float = 300.0,
+        start_timeout: float = START_TIMEOUT,
         skip_if_synced_within: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
@@ -156,11 +156,10 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
 
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
-        kept = store.load()
-        if kept is None or not self._is_mine(kept.receipt.baseline):
+        receipt, was_answered = store.load()
+        if receipt is None or not self._is_mine(receipt.baseline):
             return None
-        receipt = kept.receipt
-        if not kept.requested:
+        if not was_answered:
             return self._requested_maybe(hook, store, receipt)
         outcome = self._wait(receipt).look(hook.observe([receipt.integration_id], retries=None))
         if outcome is not None and outcome.ending is Ending.FAILED:
@@ -253,15 +252,15 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         """Look once more after Airflow ended the deferral, if the receipt is at hand."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        kept = self._store(context).load()
-        if kept is None:
+        receipt, _ = self._store(context).load()
+        if receipt is None:
             raise FlokitWaitTimeoutError(
                 f"{self._owner}: Airflow ended the wait {duration(self.timeout)} and a margin after it began: does a "
                 "triggerer run? A retry goes on with the sync if that is still running."
             )
-        wait = self._wait(kept.receipt)
+        wait = self._wait(receipt)
         with FlokitHook(self.flokit_conn_id) as hook:
-            return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), kept.receipt)
+            return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), receipt)
 
     def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> dict[str, Any]:
         self._receipt, store = receipt, self._store(context)

@@ -43,23 +43,14 @@ _STORE_PATIENCE: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """
-    What a watcher remembers of its integration.
-
-    :param last_synced_at: The latest success that was seen, None if there was none.
-    :param error: What is wrong if the integration is in error, None if it is not.
-    """
+    """What a watcher remembers: the latest success that it saw, and what is wrong if the integration is in error."""
 
     last_synced_at: datetime | None
     error: str | None
 
     @classmethod
     def from_json(cls, data: object) -> Memory | None:
-        """
-        Read what :meth:`to_json` wrote; None if it is something else.
-
-        :param data: Anything; a watcher's store may be edited by hand.
-        """
+        """Read what :meth:`to_json` wrote; None if it is something else, as a store may be edited by hand."""
         try:
             time, error = data["last_synced_at"], data["error"]  # type: ignore[index]
             return cls(None if time is None else parse_time(time), error)
@@ -98,13 +89,7 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
 
 
 def store_key(integration_id: str, conn_id: str, on: str) -> str:
-    """
-    Return the key under which a watcher's memory is in the asset state store.
-
-    :param integration_id: The integration.
-    :param conn_id: The Airflow connection.
-    :param on: A key of :data:`WATCHED`.
-    """
+    """Return the key under which a watcher's memory is in the asset state store."""
     return f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # as long as Airflow allows
 
 
@@ -128,12 +113,7 @@ class Watcher:
         self._troubles: dict[str, str] = {}
 
     async def look(self, result: Snapshot | FlokitError) -> list[dict[str, Any]]:
-        """
-        Compare what a poll brought with what is remembered, and remember it.
-
-        :param result: The snapshot, or why there is none.
-        :return: the payloads of the events that happened, in order
-        """
+        """Compare what a poll brought with what is remembered, and return the payloads of what happened, in order."""
         try:
             now = self._found(result)
         except FlokitError as error:
@@ -166,12 +146,7 @@ class Watcher:
         return None if self._store is None or self._memory == self._saved else self._memory
 
     async def save(self, memory: Memory) -> bool:
-        """
-        Save what was remembered at some moment; all events until then must be in Airflow's database.
-
-        :param memory: What :attr:`unsaved` said at that moment.
-        :return: False if it could not be saved; it is :attr:`unsaved` still
-        """
+        """Save what was :attr:`unsaved` when all events until then were in Airflow's database; tell whether it is."""
         if self._store is None or memory == self._saved:
             return True
         try:
@@ -223,13 +198,7 @@ class Watcher:
 
 @dataclass(slots=True)
 class Delivery:
-    """
-    One result of the poll on its way through the watchers.
-
-    :param number: Its place in the stream.
-    :param result: The snapshot, or why there is none.
-    :param saves: What each watcher wants saved once its events are safe.
-    """
+    """One result of the poll on its way through the watchers, and what each wants saved once its events are safe."""
 
     number: int
     result: Snapshot | FlokitError

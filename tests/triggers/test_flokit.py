@@ -160,7 +160,7 @@ def test_a_quiet_wait_says_now_and_then_that_it_goes_on(flokit: Simulator, monke
     began = time.monotonic()
     asyncio.run(main())
     assert len(logs.of("mine", f"Waiting for {STRIPE}, at most 1 min")) == 1
-    assert len(logs.of("mine", "unknown status 'paused', which is never ready.")) == 1
+    assert len(logs.of("mine", "unknown status 'paused', which is never ready")) == 1
     heartbeats = logs.of("mine", "Still waiting")
     assert len(heartbeats) <= (time.monotonic() - began) / 0.5
     assert "is syncing" in heartbeats[0]
