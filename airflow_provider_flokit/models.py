@@ -220,13 +220,7 @@ def checked_id(value: object, name: str = "integration_id") -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """
-    Read an ISO 8601 time of FloKit: ``Z``, ``+00:00`` and fractions are fine, a naive time is UTC.
-
-    :param text: The time.
-    :return: the time in UTC
-    :raises MalformedDataError: if it is no time
-    """
+    """Return an ISO 8601 time of FloKit in UTC, as which a naive one counts; or raise a MalformedDataError."""
     try:
         return as_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
@@ -234,20 +228,12 @@ def parse_time(text: str) -> datetime:
 
 
 def as_utc(time: datetime) -> datetime:
-    """
-    Return the time in UTC; a naive one is UTC already.
-
-    :param time: Any datetime.
-    """
+    """Return the time in UTC; a naive one is UTC already."""
     return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
 def timestamp(time: datetime | None) -> str | None:
-    """
-    Write a time as FloKit does, in UTC with ``Z``.
-
-    :param time: Any datetime, None if there is none.
-    """
+    """Write a time as FloKit does, in UTC with ``Z``; None stays None."""
     return None if time is None else as_utc(time).isoformat().replace("+00:00", "Z")
 
 

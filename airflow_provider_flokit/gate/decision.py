@@ -38,39 +38,23 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """
-    The decision about one integration, and why.
-
-    :param readiness: Ready, wait or failed.
-    :param reason: One clause that completes "integration X ...".
-    :param warning: What the user should know although it is ready.
-    :param changes_with_time: Whether the verdict can change although the integration does not.
-    """
+    """The decision about one integration, and why."""
 
     readiness: Readiness
-    reason: str
-    warning: str = ""
-    changes_with_time: bool = False
+    reason: str  # completes "integration X ..."
+    warning: str = ""  # what the user should know although it is ready
+    changes_with_time: bool = False  # although the integration does not
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """
-    What a wait has seen of an integration before.
+    """What a wait has seen of an integration."""
 
-    :param last_synced_at: The last ``last_synced_at`` past the baseline's, None if there was none.
-    :param successes: How often ``last_synced_at`` has moved past the baseline's.
-    :param syncing: Whether ``syncing`` was seen.
-    :param syncing_after_error: Whether ``syncing`` was seen after an error.
-    :param error_since: Server time at which the status was seen to turn to ``error``.
-    :param looked: Whether there was a look at all.
-    """
-
-    last_synced_at: datetime | None = None
-    successes: int = 0
+    last_synced_at: datetime | None = None  # the last one past the baseline's
+    successes: int = 0  # how often last_synced_at has moved past the baseline's
     syncing: bool = False
     syncing_after_error: bool = False
-    error_since: datetime | None = None
+    error_since: datetime | None = None  # by the server's time
     looked: bool = False
 
     def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:

@@ -22,11 +22,7 @@ _UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """
-    Return a duration: ``45 s``, ``8 min``, ``1 h 30 min``, ``7 days``.
-
-    :param seconds: How long; the two largest units count.
-    """
+    """Return a duration in its two largest units: ``45 s``, ``8 min``, ``1 h 30 min``, ``7 days``."""
     rest, parts = round(max(seconds, 0.0)), []
     for size, unit in _UNITS:
         count, rest = divmod(rest, size)
@@ -36,12 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime, now: datetime) -> str:
-    """
-    Return a time in UTC to the second: ``07:50:12 UTC``, with the date if it is another day's.
-
-    :param time: The time.
-    :param now: Decides which parts of the date matter.
-    """
+    """Return a time in UTC to the second: ``07:50:12 UTC``, with the date if it is another day's."""
     time, now = time.astimezone(UTC), now.astimezone(UTC)
     date = (
         "" if time.date() == now.date() else f"{time.day} {time:%b} " if time.year == now.year else f"{time:%Y-%m-%d} "
@@ -50,22 +41,12 @@ def moment(time: datetime, now: datetime) -> str:
 
 
 def ago(time: datetime | None, now: datetime) -> str:
-    """
-    Return a past time with its age: ``07:50:12 UTC (8 min ago)``; ``never`` if there is none.
-
-    :param time: The time.
-    :param now: The present.
-    """
+    """Return a past time with its age: ``07:50:12 UTC (8 min ago)``; ``never`` if there is none."""
     return "never" if time is None else f"{moment(time, now)} ({age(time, now)})"
 
 
 def age(time: datetime, now: datetime) -> str:
-    """
-    Return the age of a past time in one unit: ``8 min ago``, ``just now``.
-
-    :param time: The time.
-    :param now: The present.
-    """
+    """Return the age of a past time in one unit: ``8 min ago``, ``just now``."""
     seconds = (now - time).total_seconds()
     size, unit = next(((s, u) for s, u in _UNITS if seconds >= s), (1, "s"))
     count = int(seconds // size)
@@ -73,24 +54,14 @@ def age(time: datetime, now: datetime) -> str:
 
 
 def listed(names: Iterable[str], separator: str = ", ") -> str:
-    """
-    Return names in a row, ten at most: ``a, b and 94 more``.
-
-    :param names: The names.
-    :param separator: Between them.
-    """
+    """Return names in a row, ten at most: ``a, b and 94 more``."""
     every = [shown(name) for name in names]
     more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return separator.join(every[:LISTED]) + more
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """
-    Return ``did you mean int_01hx4j7stripe?`` for what comes closest to a name, "" if nothing does.
-
-    :param name: What does not exist.
-    :param known: What does.
-    """
+    """Return ``did you mean int_01hx4j7stripe?`` for what comes closest to a name, "" if nothing does."""
     closest = get_close_matches(name, known, n=1, cutoff=0.8)  # ids share a prefix
     return f"did you mean {shown(closest[0])}?" if closest else ""
 
