@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from contextlib import nullcontext
@@ -87,8 +88,8 @@ def prepare(flokit: Simulator, scenario: Scenario) -> None:
     """Let FloKit show the scenario, from its beginning."""
     if flokit.integrations:
         flokit.remove_integration(STRIPE)
-    flokit.add_integration(STRIPE, type="stripe", **scenario.before)
-    flokit.script_after_sync(STRIPE, scenario.after)
+    flokit.add_integration(STRIPE, type="stripe", sync=Sync(start_delay=math.inf), **scenario.before)
+    flokit.script(STRIPE, [scenario.before, *scenario.after])  # the baseline is the first read
 
 
 def sensed(flokit: Simulator, scenario: Scenario, mode: str) -> End:

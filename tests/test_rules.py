@@ -298,7 +298,7 @@ def test_the_failure_of_the_sync_before_ours_is_not_ours(flokit: SimulatedFlokit
 def test_a_sync_that_is_done_is_ready_at_the_deadline(flokit: SimulatedFlokit, form: tuple[str, str]) -> None:
     """Our sync is done, but FloKit is syncing again whenever one looks."""
     flokit.add_integration(STRIPE, last_synced_at=BEFORE)
-    flokit.script_after_sync(STRIPE, [{"status": "syncing", "last_synced_at": AFTER}])
+    flokit.script(STRIPE, [{"status": "connected"}, {"status": "syncing", "last_synced_at": AFTER}])
     began = time.monotonic()
     assert last_state(sync_and_wait(form, timeout=0.6))["last_synced_at"] == AFTER
     assert time.monotonic() - began >= 0.6

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_flokit.simulator import Simulator
     from tests.both_hooks import BothHooks
-    from tests.transport_server import Behaviour
+    from tests.transport_server import Behaviour, Exchange
 
 GET, LIST, SYNC = ("get_integration", "int_1"), ("list_integrations",), ("trigger_sync", "int_1")
 
@@ -175,10 +176,20 @@ def unusable(name: str, play: Play, says: str, **changes: Any) -> Row:
     return Row(name, play, FlokitResponseError, f"but not the documented answer: {says}", retried=True, **changes)
 
 
-def limited(name: str, fault: Fault, says: str, low: float, high: float, *, retried: bool = True) -> Row:
+def limited(name: str, play: Play, says: str, low: float, high: float, *, retried: bool = True) -> Row:
     """Describe a 429, and the pause that it leads to."""
-    return Row(name, simulated(fault), FlokitRateLimitError, f"HTTP 429: Too many requests. {says}", retried,
-               pause=(low, high))  # fmt: skip
+    return Row(name, play, FlokitRateLimitError, f"HTTP 429: Too many requests. {says}", retried, pause=(low, high))
+
+
+def asking_for(retry_after: float | str | None) -> Play:
+    """Answer 429 with this Retry-After."""
+    return simulated(Fault.rate_limited(retry_after))
+
+
+def naming_a_date(exchange: Exchange) -> None:
+    """Answer 429, and ask to come back in 90 s by the date."""
+    body = b'{"message": "Too many requests"}'
+    exchange.send(respond("429 Too Many Requests", body, Retry_After=formatdate(time.time() + 90, usegmt=True)))
 
 
 def failing(status: int, says: str) -> Row:
@@ -212,13 +223,13 @@ ROWS = [
           "set it as the connection's API URL (host)."),
     final("308 on POST", Fault.answer(308, b"", {"Location": "/v2"}), FlokitRequestError, "HTTP 308 leads to", SYNC),
     # Rate limits
-    limited("429, 7 s", Fault.rate_limited(7), "Try again in 7 s, as FloKit asks.", 7, 14),
-    limited("429, date", Fault.rate_limited(http_date_in=90), "Try again in ", 80, 180),
-    limited("429, nonsense", Fault.rate_limited("soon"), "Try again later.", 0.25, 0.5),
-    limited("429, none", Fault.rate_limited(None), "Try again later.", 0.25, 0.5),
-    limited("429, 0", Fault.rate_limited(0), "Try again in 0 s", 0.25, 0.5),
-    limited("429, 300 s", Fault.rate_limited(300), "Try again in 300 s", 300, 600),
-    limited("429, 301 s", Fault.rate_limited(301), "Try again in 301 s", 0, 0, retried=False),
+    limited("429, 7 s", asking_for(7), "Try again in 7 s, as FloKit asks.", 7, 14),
+    limited("429, date", served(naming_a_date), "Try again in ", 80, 180),
+    limited("429, nonsense", asking_for("soon"), "Try again later.", 0.25, 0.5),
+    limited("429, none", asking_for(None), "Try again later.", 0.25, 0.5),
+    limited("429, 0", asking_for(0), "Try again in 0 s", 0.25, 0.5),
+    limited("429, 300 s", asking_for(300), "Try again in 300 s", 300, 600),
+    limited("429, 301 s", asking_for(301), "Try again in 301 s", 0, 0, retried=False),
     # No answer
     unanswered("refused", refused, "Connection refused"),
     unanswered("dropped", simulated(Fault.drop()), CUT),

@@ -235,7 +235,7 @@ class Stage:
                 return
             if not new:
                 self.airflow.cli("connections", "delete", conn_id)
-            self.airflow.cli("connections", "add", conn_id, "--conn-json", simulator.connection_json(api_key))
+            self.airflow.cli("connections", "add", conn_id, "--conn-uri", simulator.connection_uri(api_key))
 
     def add_pool(self, name: str, slots: int) -> None:
         """Make a pool."""

@@ -8,6 +8,7 @@ one types here happens at FloKit, and shows in the page and in the gates. Ctrl-C
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import Final
 
 from rich.console import Console
 
-from airflow_provider_flokit.simulator import Simulator
+from airflow_provider_flokit.simulator import Simulator, Sync
 from tests.system.local_airflow import LocalAirflow, LocalAirflowError
 from tests.system.settings import AIRFLOW_VERSION
 
@@ -55,7 +56,7 @@ def fill(simulator: Simulator) -> None:
 def start_gates(simulator: Simulator, airflow: LocalAirflow) -> None:
     """Let the gates wait, and the watcher watch."""
     # Until somebody says how it ends.
-    simulator.script_after_sync(STRIPE, [{"status": "syncing", "error_message": None}])
+    simulator.plan(STRIPE, Sync(duration=math.inf))
     for dag_id in ("churn", "warehouse", "attribution", "marketing"):
         airflow.unpause(dag_id)
     for dag_id in ("warehouse", "attribution", "marketing"):
@@ -90,7 +91,7 @@ def obey(word: str, simulator: Simulator, airflow: LocalAirflow) -> str:
             simulator.set_state(STRIPE, status="error", error_message=REASON)
             return "The sync of stripe has failed."
         case "sync":
-            simulator.script_after_sync(STRIPE, [{"status": "syncing", "error_message": None}])
+            simulator.plan(STRIPE, Sync(duration=math.inf))
             return f"A run of warehouse starts: {airflow.trigger('warehouse')}"
         case "rotate":
             simulator.rotate_key()
@@ -115,7 +116,7 @@ def demo() -> None:
         airflow = stack.enter_context(LocalAirflow(scratch / "airflow", PAGE_DAGS, users=USERS))
         # Called first on the way out: an impatient second Ctrl-C must not leave processes behind.
         stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        airflow.cli("connections", "add", CONN_ID, "--conn-json", simulator.connection_json())
+        airflow.cli("connections", "add", CONN_ID, "--conn-uri", simulator.connection_uri())
         airflow.wait_until_ready()
         start_gates(simulator, airflow)
         console.print(f"\nAirflow:  {airflow.url}      log in as admin, password admin", style="bold")

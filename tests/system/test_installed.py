@@ -178,7 +178,7 @@ def test_connections_add(installed: Installed, simulator: Simulator, form: str) 
 
 def test_connections_test_with_a_wrong_key(installed: Installed, simulator: Simulator) -> None:
     """The message tells the status and what to do; the key is not in it."""
-    installed.airflow("connections", "add", "wrong_key", "--conn-json", simulator.connection_json("fk_rw_mistyped"))
+    installed.airflow("connections", "add", "wrong_key", "--conn-uri", simulator.connection_uri("fk_rw_mistyped"))
     printed = installed.airflow("connections", "test", "wrong_key")
     assert "HTTP 401" in printed
     assert "Put a valid API key into" in printed

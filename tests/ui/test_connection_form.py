@@ -130,9 +130,14 @@ def test_filled_extras_pass_the_test(form: ConnectionForm, simulator: Simulator)
 # Editing
 
 
+def as_json(simulator: Simulator, **extra: Any) -> str:
+    """Return a connection with these extras, whose host is a URL as in the form."""
+    return json.dumps({"conn_type": "flokit", "host": simulator.url, "password": simulator.api_key, "extra": extra})
+
+
 def test_proxy_password_is_not_shown_again(form: ConnectionForm, airflow: LocalAirflow, simulator: Simulator) -> None:
     """Proxy URLs may hold passwords: once saved, no form shows them, nor does the page behind it hold them."""
-    airflow.cli("connections", "add", "proxied", "--conn-json", simulator.connection_json(proxies=PROXIES))
+    airflow.cli("connections", "add", "proxied", "--conn-json", as_json(simulator, proxies=PROXIES))
     form.edit("proxied")
     form.show_extras()
     assert form.is_masked("proxies")
@@ -163,7 +168,7 @@ def test_editing_keeps_what_it_does_not_touch(
 ) -> None:
     """A connection made on the command line means the same after somebody changed its description in the form."""
     conn_id = request.node.callspec.id
-    airflow.cli("connections", "add", conn_id, "--conn-json", simulator.connection_json(**extra))
+    airflow.cli("connections", "add", conn_id, "--conn-json", as_json(simulator, **extra))
     before = stored(conn_id)
     form.edit(conn_id)
     form.fill("description", "Paid for by Marketing")

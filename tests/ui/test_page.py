@@ -46,7 +46,7 @@ def flokit() -> Iterator[Simulator]:
 def stage(flokit: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """A whole Airflow in which gates wait, an asset is watched, and one gate has failed."""
     with LocalAirflow(tmp_path_factory.mktemp("stage") / "airflow", PAGE_DAGS, users=USERS) as airflow:
-        airflow.cli("connections", "add", CONN_ID, "--conn-json", flokit.connection_json())
+        airflow.cli("connections", "add", CONN_ID, "--conn-uri", flokit.connection_uri())
         airflow.wait_until_ready()
         start_gates(flokit, airflow)
         yield airflow

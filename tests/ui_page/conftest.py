@@ -123,9 +123,10 @@ class Database:
         """Store a connection to the simulator."""
         from airflow.utils.session import create_session
 
-        fields = {**json.loads(simulator.connection_json(**extra)), "conn_type": conn_type}
+        connection = self.Connection(conn_id=conn_id, uri=simulator.connection_uri(**extra))
+        connection.conn_type = conn_type
         with create_session() as session:
-            session.add(self.Connection(conn_id=conn_id, **{**fields, "extra": json.dumps(fields["extra"])}))
+            session.add(connection)
 
     def dag(self, dag_id: str) -> str:
         """Add a DAG with a run, unless it is there, and return the run's id."""
