@@ -16,6 +16,5 @@ from __future__ import annotations
 from airflow_provider_flokit.simulator.faults import Fault
 from airflow_provider_flokit.simulator.integration import IntegrationState, Sync, SyncRun
 from airflow_provider_flokit.simulator.server import RecordedRequest, Simulator
-from airflow_provider_flokit.simulator.workspace import ManualClock
 
-__all__ = ["Fault", "IntegrationState", "ManualClock", "RecordedRequest", "Simulator", "Sync", "SyncRun"]
+__all__ = ["Fault", "IntegrationState", "RecordedRequest", "Simulator", "Sync", "SyncRun"]

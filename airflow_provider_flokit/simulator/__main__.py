@@ -1,26 +1,42 @@
-"""``python -m airflow_provider_flokit.simulator``: a local FloKit API to try things out with."""
+"""``python -m airflow_provider_flokit.simulator``: a local FloKit API to try things out with, steered by typing."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.simulator.integration import Sync
-from airflow_provider_flokit.simulator.prompt import introduction, request_line, run_command
 from airflow_provider_flokit.simulator.server import READ_ONLY_KEY, READ_WRITE_KEY, Simulator
+from airflow_provider_flokit.simulator.workspace import POSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_flokit.simulator.integration import IntegrationState
+    from airflow_provider_flokit.simulator.server import RecordedRequest
+
 INTEGRATIONS = [
-    ("int_01hx4j7revenuecat", "revenuecat", "connected", None),
-    ("int_01hx4j7appsflyer", "appsflyer", "connected", None),
-    ("int_01hx4j7stripe", "stripe", "error", "Webhook signature verification failed — check your signing secret"),
+    ("int_01hx4j7revenuecat", "revenuecat", {}),
+    ("int_01hx4j7appsflyer", "appsflyer", {}),
+    ("int_01hx4j7stripe", "stripe", {"status": "error", "error_message": "Webhook signature verification failed"}),
 ]
+
+HELP = """\
+status               show the integrations
+fail [ID] [MESSAGE]  let the next sync that is triggered end in error
+finish [ID]          end the sync that waits or runs, now
+sync [ID]            start one of FloKit's own syncs
+rotate               replace the API key: the old one is refused from now on
+down                 answer no request any more
+up                   answer again
+help                 show this
+ID is an integration's id or a part of it; without one, all are meant."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,15 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         api_key=options.api_key,
         read_only_key=options.read_only_key,
         sync=Sync(options.start_delay, options.duration),
-        on_request=lambda request: _print(request_line(request)),
+        on_request=lambda request: _print(_request_line(request)),
         when_running=options.when_running,
-        latency=options.latency,
         rate_limit=options.rate_limit,
     )
-    for integration_id, kind, status, error in options.integration or INTEGRATIONS:
-        simulator.add_integration(
-            integration_id, kind, status=status, error_message=error, schedule_every=options.schedule_every
-        )
+    for integration_id, kind, fields in options.integration or INTEGRATIONS:
+        simulator.add_integration(integration_id, kind, schedule_every=options.schedule_every, **fields)
     # Also where it was started with Ctrl-C ignored, or in the background of a terminal, which it may not read then.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -54,22 +67,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(f"Cannot listen on port {options.port}: {error}")
         return 1
     with suppress(KeyboardInterrupt), simulator:
-        _print(introduction(simulator))
-        _read_commands(simulator)
+        _print(_introduction(simulator))
+        with suppress(OSError):
+            for line in sys.stdin or ():
+                _print(run_command(line, simulator))
         threading.Event().wait()  # there is nobody to type anything: serve on
     _print("stopped")
     return 0
 
 
-def _read_commands(simulator: Simulator) -> None:
-    with suppress(OSError):
-        for line in sys.stdin or ():
-            _print(run_command(line, simulator))
+def run_command(line: str, simulator: Simulator) -> str:
+    """
+    Do what somebody typed, and return the text to print.
+
+    :param line: a command and its arguments; see ``help``.
+    :param simulator: what it is about.
+    """
+    command, _, rest = line.strip().partition(" ")
+    match command:
+        case "status":
+            return "\n".join(map(_integration_line, simulator.integrations))
+        case "fail" | "finish" | "sync":
+            return _steer_syncs(command, rest.strip(), simulator)
+        case "rotate":
+            simulator.rotate_key()
+            return f"The old key is refused from now on. The new one:\n{_export_line(simulator)}"
+        case "down":
+            simulator.outage()
+            return "Every request is dropped until you type: up"
+        case "up":
+            simulator.clear_faults()
+            return "Requests are answered again"
+    return HELP if command in ("help", "") else f"There is no command {command}\n{HELP}"
+
+
+def _steer_syncs(command: str, arguments: str, simulator: Simulator) -> str:
+    every = [state.id for state in simulator.integrations]
+    word, _, message = arguments.partition(" ")
+    named = [word] if word in every else [each for each in every if word in each]
+    if command == "fail":
+        if not named:  # the first word belongs to the message then
+            named, message = every, arguments
+        failing = replace(simulator.sync, error=message or "Failed by hand")
+        for each in named:
+            simulator.plan(each, failing)
+        return f"The next triggered sync of {', '.join(named)} will fail: {failing.error}"
+    if not named:
+        return f"There is no integration {word}; there are {', '.join(every)}"
+    if command == "finish":
+        runs = [run for each in named if (run := simulator.finish_sync(each))]
+    else:
+        runs = [simulator.run_scheduled_sync(each) for each in named]
+    return "\n".join(f"{run.integration_id}: {run.sync_id} {run.outcome}" for run in runs) or "No sync runs"
+
+
+def _introduction(simulator: Simulator) -> str:
+    return "\n".join(
+        [
+            f"FloKit simulator: {simulator.url}  (Ctrl-C to stop)",
+            f"  read-write key  {simulator.api_key}",
+            f"  read-only key   {simulator.read_only_key}",
+            *map(_integration_line, simulator.integrations),
+            "",
+            _export_line(simulator),
+            "",
+            "Type help to see how to steer it.",
+        ]
+    )
+
+
+def _export_line(simulator: Simulator) -> str:
+    return f"export AIRFLOW_CONN_FLOKIT_DEFAULT={shlex.quote(simulator.connection_uri())}"
+
+
+def _request_line(request: RecordedRequest) -> str:
+    time, status = f"{request.at.astimezone():%H:%M:%S}", request.status or "-"
+    return f"{time}  {request.method:<4} {request.path:<46} {status:<3}  {request.note}"
+
+
+def _integration_line(state: IntegrationState) -> str:
+    reason = f": {state.error_message}" if state.error_message else ""
+    return f"  {state.id:<24} {state.type:<18} {state.status}{reason}"
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    print(text, flush=True)  # noqa: T201 - that is what it is for
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +164,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only-key", metavar="K", default=READ_ONLY_KEY, help="(default: %(default)s)")
     parser.add_argument("--start-delay", metavar="S", type=float, default=2.0, help="seconds (default: %(default)s)")
     parser.add_argument("--duration", metavar="S", type=float, default=10.0, help="seconds (default: %(default)s)")
-    parser.add_argument("--latency", metavar="S", type=float, default=0.0, help="seconds per request (default: none)")
     parser.add_argument(
         "--integration",
         metavar="ID:TYPE[:STATUS]",
@@ -91,14 +172,14 @@ def _parser() -> argparse.ArgumentParser:
         help="may be repeated (default: three of them, one in error)",
     )
     parser.add_argument("--schedule-every", metavar="S", type=float, help="seconds between FloKit's own syncs")
-    parser.add_argument("--when-running", choices=("join", "queue", "conflict"), default="join")
+    parser.add_argument("--when-running", choices=POSITIONS["when_running"], default="join")
     parser.add_argument("--rate-limit", metavar="N/SECONDS", type=_rate_limit, help="requests per window")
     return parser
 
 
-def _integration(text: str) -> tuple[str, str, str, str | None]:
-    integration_id, kind, status = (*text.split(":", 2), "connected")[:3]
-    return integration_id, kind, status, "The last sync failed" if status == "error" else None
+def _integration(text: str) -> tuple[str, str, dict[str, str]]:
+    integration_id, kind, *status = text.split(":", 2)
+    return integration_id, kind, {"status": status[0]} if status else {}
 
 
 def _rate_limit(text: str) -> tuple[int, float]:

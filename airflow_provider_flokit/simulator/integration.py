@@ -1,4 +1,9 @@
-"""An integration of a simulated workspace, its syncs, and how a test describes them."""
+"""
+An integration and its syncs, as time passes. All times in seconds are the server's, since the epoch.
+
+Nothing runs in the background: when a sync starts and ends is known as soon as it is asked for, and ``advance`` settles
+what has happened by now.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,10 @@ import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-SyncTrigger: TypeAlias = Literal["manual", "scheduled"]
-SyncOutcome: TypeAlias = Literal["waiting", "running", "succeeded", "failed", "cancelled", "scripted"]
-Timestamp: TypeAlias = datetime | str | None
-"""A time as it is handed in. A text that is no ISO 8601 time is sent to clients as it stands."""
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,141 +35,125 @@ class Sync:
     events: int = 100
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class SyncRun:
     """
-    One sync that was asked for, as far as it has come. Its times are the server's (with ``clock_skew``).
+    One sync that was asked for, as far as it has come.
 
-    :param outcome: ``waiting`` (asked for, not started), ``running``, ``succeeded``, ``failed``, ``cancelled`` (by
-        ``set_state`` or a removal) or ``scripted`` (a script shows its outcome, not the time).
-    :param start: when it starts, or started, in seconds since the epoch by the simulator's clock.
+    :param start: when it starts, or started, in seconds since the epoch.
     :param finish: when it ends, or ended, likewise.
+    :param outcome: ``cancelled`` is what a status that was set by hand makes of it.
     """
 
     sync_id: str
     integration_id: str
+    trigger: Literal["manual", "scheduled"]
     idempotency_key: str | None
-    trigger: SyncTrigger
-    requested_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: str | None = None
-    outcome: SyncOutcome = "waiting"
     sync: Sync
     start: float
     finish: float
-
-
-class IntegrationFields(TypedDict, total=False):
-    """
-    What can be said about an integration.
-
-    ``sync`` is the shape of syncs triggered by POST, ``schedule_every`` the seconds between FloKit's own syncs (None:
-    none) and ``scheduled_sync`` the shape of those. ``extra`` holds further fields. The rest is as documented.
-    """
-
-    status: str
-    last_synced_at: Timestamp
-    error_message: str | None
-    events_last_24h: int
-    events_total: int
-    earliest_event_at: Timestamp
-    extra: dict[str, Any]
-    sync: Sync | None
-    schedule_every: float | None
-    scheduled_sync: Sync | None
+    requested_at: datetime
+    finished_at: datetime | None = None
+    error: str | None = None
+    outcome: Literal["waiting", "running", "succeeded", "failed", "cancelled"] = "waiting"
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationState:
-    """What an integration looks like at one moment."""
+    """What an integration looks like at one moment; ``extra`` are further fields. A text as a time is sent as it is."""
 
     id: str
     type: str = "stripe"
     status: str = "connected"
-    last_synced_at: Timestamp = None
+    last_synced_at: datetime | str | None = None
     error_message: str | None = None
     events_last_24h: int = 0
     events_total: int = 1000
-    earliest_event_at: Timestamp = None
+    earliest_event_at: datetime | str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Integration:
-    """
-    An integration with its syncs.
-
-    :param resting: what it looks like while no sync runs.
-    :param planned: shapes of the next syncs triggered by POST.
-    :param active: syncs that wait or run, in order.
-    :param script: states still to be shown, one per read.
-    :param scripts_after_sync: scripts that wait for a POST each.
-    """
+    """An integration of a workspace, whose syncs of all integrations are ``runs``."""
 
     resting: IntegrationState
-    sync: Sync | None = None
-    scheduled_sync: Sync | None = None
-    schedule_every: float | None = None
+    sync: Sync
+    runs: list[SyncRun]
+    schedule_every: float = math.inf
     next_tick: float = math.inf
     planned: deque[Sync] = field(default_factory=deque)
     active: deque[SyncRun] = field(default_factory=deque)
     script: deque[Mapping[str, Any]] = field(default_factory=deque)
-    scripts_after_sync: deque[Sequence[Mapping[str, Any]]] = field(default_factory=deque)
-
-    @property
-    def is_syncing(self) -> bool:
-        """Whether a sync has started and not ended yet."""
-        return bool(self.active) and self.active[0].outcome == "running"
 
     @property
     def state(self) -> IntegrationState:
-        """What it looks like."""
-        return replace(self.resting, status="syncing", error_message=None) if self.is_syncing else self.resting
+        """What it looks like: as it rests, unless a sync runs."""
+        if self.active and self.active[0].outcome == "running":
+            return replace(self.resting, status="syncing", error_message=None)
+        return self.resting
 
-    @property
-    def finish(self) -> float:
-        """When the first of its syncs ends."""
-        return self.active[0].finish if self.active else math.inf
+    def change(self, fields: Mapping[str, Any]) -> None:
+        """Set fields of the state; a status ends what waits or runs."""
+        self.resting = replace(self.resting, **fields)
+        if "status" in fields:
+            for run in self.active:
+                run.outcome = "cancelled"
+            self.active.clear()
 
-    @property
-    def next_change(self) -> float:
-        """Until when it looks as it does."""
-        start = self.active[0].start if self.active and not self.is_syncing else math.inf
-        return -math.inf if self.script else min(start, self.finish, self.next_tick)
+    def request_sync(
+        self, trigger: Literal["manual", "scheduled"], sync: Sync, at: float, key: str | None = None
+    ) -> SyncRun:
+        """Let a sync run, after those that wait or run already."""
+        start = at + sync.start_delay
+        run = SyncRun(
+            sync_id=f"sync_sim{len(self.runs) + 1:012d}",
+            integration_id=self.resting.id,
+            trigger=trigger,
+            idempotency_key=key,
+            sync=sync,
+            start=start,
+            finish=start + sync.duration,
+            requested_at=moment(at),
+        )
+        self.runs.append(run)
+        self.active.append(run)
+        return run
 
-    def change(self, fields: Mapping[str, Any], now: float) -> None:
-        """Set fields of the state, the schedule, or the shapes of syncs."""
-        state = dict(fields)
-        if "schedule_every" in state:
-            every = state.pop("schedule_every")
-            if every is not None and every <= 0:
-                raise ValueError(f"schedule_every must be above 0 seconds, not {every!r}")
-            self.schedule_every, self.next_tick = every, now + (every or math.inf)
-        for name in {"sync", "scheduled_sync"} & set(state):
-            setattr(self, name, state.pop(name))
-        for name in {"last_synced_at", "earliest_event_at"} & set(state):
-            state[name] = parse_timestamp(state[name])
-        self.resting = replace(self.resting, **state)
+    def advance(self, now: float) -> None:
+        """Settle what has happened by now, in the order in which it happened."""
+        while min(finish := self.active[0].finish if self.active else math.inf, self.next_tick) <= now:
+            if finish <= self.next_tick:
+                self._finish_first()
+                continue
+            if not self.active:  # FloKit does not start a scheduled sync on top of one that runs
+                self.request_sync("scheduled", self.sync, self.next_tick)
+            self.next_tick += self.schedule_every
+        if self.active and self.active[0].start <= now:
+            self.active[0].outcome = "running"
 
-    def check(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Refuse a mistyped field when a script is written, not when it is read."""
-        for state in states:
-            replace(self.resting, **state)
+    def _finish_first(self) -> None:
+        run = self.active.popleft()
+        run.finished_at = moment(run.finish)
+        if self.active:
+            following = self.active[0]
+            following.start = max(following.start, run.finish)
+            following.finish = following.start + following.sync.duration
+        if run.sync.error is not None:
+            run.outcome, run.error = "failed", run.sync.error
+            self.resting = replace(self.resting, status="error", error_message=run.error)
+            return
+        run.outcome = "succeeded"
+        self.resting = replace(
+            self.resting,
+            status="connected",
+            error_message=None,
+            last_synced_at=run.finished_at,
+            events_last_24h=self.resting.events_last_24h + run.sync.events,
+            events_total=self.resting.events_total + run.sync.events,
+        )
 
 
 def moment(seconds: float) -> datetime:
     """Return a moment as an aware UTC datetime."""
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def parse_timestamp(value: Timestamp) -> Timestamp:
-    """Return an aware UTC datetime where there is one to be had; a naive time is taken as UTC."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if value is None:
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

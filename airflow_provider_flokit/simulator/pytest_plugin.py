@@ -1,28 +1,25 @@
 """
-A pytest fixture for tests of DAGs that talk to FloKit.
+The pytest fixture ``flokit``, for tests of DAGs that talk to FloKit.
 
 Enable it in the ``conftest.py`` at the root of your tests::
 
     pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
-
-and take the fixture ``flokit``, a :class:`SimulatedFlokit`, in a test::
-
-    from airflow_provider_flokit.simulator import Sync
-    from warehouse import dag
-
-
-    def test_a_failed_sync_holds_the_load_back(flokit):
-        flokit.add_integration("int_01hx4j7stripe", sync=Sync(start_delay=0.5, duration=1, error="bad secret"))
-        run = flokit.run(dag)
-        assert run.states == {"sync_stripe": "failed", "load": "upstream_failed"}
-        assert "bad secret" in run.reasons["sync_stripe"]
 
 Running DAGs writes to Airflow's metadata database, that of ``AIRFLOW_HOME``; give your tests one of their own.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
@@ -31,7 +28,24 @@ from airflow_provider_flokit.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_provider_flokit.simulator.dag_run import DagOutcome
+POLL_INTERVAL = 0.05
+"""Seconds between two looks at the simulator, however long a task asks for: a test does not want to wait."""
+
+
+@dataclass(frozen=True)
+class DagOutcome:
+    """
+    How a run of a DAG ended.
+
+    :param state: ``success`` or ``failed``.
+    :param states: the state of every task by its id, such as ``{"sync": "failed", "load": "upstream_failed"}``; the
+        instances of a mapped task are ``sync[0]``, ``sync[1]`` ...
+    :param reasons: by task, what the operator or sensor of this package said when it failed or was skipped.
+    """
+
+    state: str
+    states: dict[str, str]
+    reasons: dict[str, str]
 
 
 class SimulatedFlokit(Simulator):
@@ -53,16 +67,20 @@ class SimulatedFlokit(Simulator):
 
     def run(self, dag: Any, conf: Mapping[str, Any] | None = None) -> DagOutcome:
         """
-        Run a DAG to its end, in this process, and tell how each task ended.
+        Run a DAG to its end, in this process, with ``dag.test()``, and tell how each task ended.
 
         Tasks of this package look every 0.05 s, whatever their poll interval is, and retries come without delay.
+        Airflow's metadata database is made where it is missing.
 
         :param dag: the DAG.
         :param conf: the run's configuration, which also sets its params; default none.
         """
-        from airflow_provider_flokit.simulator.dag_run import run_dag  # it alone needs Airflow
-
-        return run_dag(dag, conf)
+        _make_database()
+        _register(dag)
+        reasons: dict[str, str] = {}
+        with _hurry(dag, reasons):
+            run = dag.test(run_conf=dict(conf or {}))
+        return DagOutcome(str(run.state), {_name(ti): str(ti.state) for ti in run.get_task_instances()}, reasons)
 
 
 @pytest.fixture
@@ -71,3 +89,77 @@ def flokit(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedFlokit]:
     with SimulatedFlokit(monkeypatch) as simulator:
         simulator.connect()
         yield simulator
+
+
+def _make_database() -> None:
+    from airflow import settings
+    from sqlalchemy import inspect
+
+    if not inspect(settings.engine).has_table("dag_run"):
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603 - Airflow's own
+        if done.returncode:
+            raise RuntimeError(f"Airflow's database could not be made:\n{done.stdout}\n{done.stderr}")
+
+
+def _register(dag: Any) -> None:
+    """Write the DAG to the database, without which Airflow 3.1 and later do not run it."""
+    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_2_PLUS
+
+    if not AIRFLOW_V_3_1_PLUS:
+        return
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    bags = importlib.import_module("airflow.dag_processing.dagbag" if AIRFLOW_V_3_2_PLUS else "airflow.models.dagbag")
+    DagBundlesManager().sync_bundles_to_db()
+    bag = bags.DagBag(collect_dags=False)
+    bag.bag_dag(dag)
+    bags.sync_bag_to_db(bag, "dags-folder", None)
+
+
+@contextmanager
+def _hurry(dag: Any, reasons: dict[str, str]) -> Iterator[None]:
+    """Let the tasks poll quickly, be retried at once, and say why they end."""
+    from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+    from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
+
+    at_once = timedelta(0)
+    with ExitStack() as changes:
+        for task in dag.tasks:
+            if hasattr(task, "partial_kwargs"):  # it is mapped
+                changes.enter_context(patch.dict(task.partial_kwargs, retry_delay=at_once))
+            else:
+                changes.enter_context(patch.object(task, "retry_delay", at_once))
+        for kind, interval in (
+            (FlokitTriggerSyncOperator, "poll_interval"),
+            (FlokitIntegrationSensor, "poke_interval"),
+        ):
+            for method in ("execute", "resume_execution"):
+                changes.enter_context(patch.object(kind, method, _hurried(getattr(kind, method), interval, reasons)))
+        # All runs in this process: Airflow 2 need not fear for SQLite, whatever executor is configured.
+        changes.enter_context(patch.dict(os.environ, {"_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1"}))
+        yield
+
+
+def _hurried(method: Any, interval: str, reasons: dict[str, str]) -> Any:
+    from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+
+    from airflow_provider_flokit.errors import FlokitError
+
+    @functools.wraps(method)  # Airflow 2 knows by its name that a task's execute is called by itself
+    def hurried(self: Any, *args: Any, **kwargs: Any) -> Any:
+        setattr(self, interval, min(getattr(self, interval), POLL_INTERVAL))
+        name = _name((kwargs.get("context") or args[-1])["ti"])
+        try:
+            value = method(self, *args, **kwargs)
+        except (FlokitError, AirflowSensorTimeout, AirflowSkipException) as error:
+            reasons[name] = str(error)
+            raise
+        reasons.pop(name, None)
+        return value
+
+    return hurried
+
+
+def _name(ti: Any) -> str:
+    return f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else str(ti.task_id)

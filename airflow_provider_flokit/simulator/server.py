@@ -5,57 +5,53 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import socket
+import re
 import sys
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from email.utils import format_datetime
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from urllib.parse import quote, unquote, urlencode
 
-from airflow_provider_flokit.simulator.faults import JSON_TYPE, NO_FAULT, Answer, Fault, FaultRule, error_answer
+from airflow_provider_flokit.simulator.faults import Answer, Fault, FaultRule, error_body
 from airflow_provider_flokit.simulator.integration import moment
 from airflow_provider_flokit.simulator.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
     from email.message import Message
 
 READ_WRITE_KEY = "fk_rw_simulator"
 READ_ONLY_KEY = "fk_ro_simulator"
-LIST_PATH = "/v1/integrations"
+HONEST = Fault()
 
 KeyKind: TypeAlias = Literal["read-write", "read-only", "invalid", "missing"]
 
+_PATH = re.compile(r"/v1/integrations(?:/([^/]+)(/sync)?)?")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class RecordedRequest:
     """
-    One request that was served (or deliberately not). Never holds an API key.
+    One request. Never holds an API key.
 
-    :param at: when it arrived, by the simulator's clock without ``clock_skew``.
+    :param at: when it arrived, by the server's clock.
     :param path: the path as it was sent (still percent-encoded), without the query.
-    :param status: the status that was sent, or None: none was (or, for a slow answer, not yet).
     :param integration_id: the id in the path, decoded; None for the list.
     :param key: the kind of key that was sent.
-    :param headers: the request's headers with lower-case names, without ``authorization``.
-    :param fault: the name of the fault that was played; None for an honest answer.
+    :param status: the status of the answer; None: the request was dropped, or it is still held up.
     :param note: what happened, in plain words.
     """
 
     at: datetime
     method: str
     path: str
-    status: int | None
     integration_id: str | None
     idempotency_key: str | None
     key: KeyKind
-    headers: Mapping[str, str]
-    fault: str | None = None
+    status: int | None = None
     note: str = ""
 
 
@@ -73,7 +69,6 @@ class Simulator(Workspace):
     The other parameters are those of :class:`~airflow_provider_flokit.simulator.workspace.Workspace`.
     """
 
-    scheme = "http"
     host = "127.0.0.1"
 
     def __init__(
@@ -89,33 +84,29 @@ class Simulator(Workspace):
         self.port = port
         self.api_key = api_key
         self.read_only_key = read_only_key
-        self.rate_limited = 0
-        """How many requests the rate limit has refused."""
-        self._window = (-math.inf, 0)
         self._rotations = itertools.count(1)
+        self._window = (-math.inf, 0)
         self._faults: list[FaultRule] = []
         self._on_request = on_request
-        self._requests: dict[int, RecordedRequest] = {}
-        self._request_numbers = itertools.count()
+        self._requests: list[RecordedRequest] = []
         self._server: _Server | None = None
-        self._stopping = threading.Event()
 
     def start(self) -> Self:
         """Begin to serve (again) and return when connections are accepted; no-op when it serves already."""
         if self._server is None:
-            self._stopping.clear()
             self._server = _Server(self)
             self.port = self._server.server_port
-            serve = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-            serve.start()
+            threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def stop(self) -> None:
-        """Stop serving: open connections are closed, new ones refused; no-op when it has stopped already."""
-        if self._server is not None:
-            self._stopping.set()
-            self._server.stop()
-            self._server = None
+        """Stop serving: new connections are refused, open ones get no answer; no-op when it has stopped already."""
+        with self._lock:
+            server, self._server = self._server, None
+            self._lock.notify_all()
+        if server is not None:
+            server.shutdown()
+            server.server_close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -126,7 +117,7 @@ class Simulator(Workspace):
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end."""
-        return f"{self.scheme}://{self.host}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def rotate_key(self, new_key: str | None = None) -> str:
         """
@@ -144,13 +135,8 @@ class Simulator(Workspace):
         :param api_key: default the read-write key.
         :param extra: the connection's extra, such as ``timeout=5``.
         """
-        uri = f"flokit://:{quote(api_key or self.api_key, safe='')}@{self.host}:{self.port}/{self.scheme}"
+        uri = f"flokit://:{quote(api_key or self.api_key, safe='')}@{self.host}:{self.port}/http"
         return f"{uri}?{urlencode({'__extra__': json.dumps(extra)})}" if extra else uri
-
-    def connection_json(self, api_key: str | None = None, /, **extra: Any) -> str:
-        """Return the same connection as JSON."""
-        password = api_key or self.api_key
-        return json.dumps({"conn_type": "flokit", "host": self.url, "password": password, "extra": extra})
 
     def fail(
         self,
@@ -186,9 +172,9 @@ class Simulator(Workspace):
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests that were served, dropped ones included, in order."""
+        """The requests that have come, dropped ones included, in order."""
         with self._lock:
-            return list(self._requests.values())
+            return list(self._requests)
 
     def clear_requests(self) -> None:
         """Forget the recorded requests."""
@@ -197,85 +183,68 @@ class Simulator(Workspace):
 
     def exchange(self, method: str, path: str, headers: Message[str, str]) -> Answer | None:
         """Take a request, in a thread of the server; return its answer, or None to close the connection instead."""
-        with self._lock:
-            number = next(self._request_numbers)
-            fault = next((rule.fault for rule in self._faults if rule.take(method, path)), NO_FAULT)
-        request = RecordedRequest(
-            at=moment(self._clock()),
-            method=method,
-            path=path,
-            status=None,
-            integration_id=_parse_path(path)[0],
-            idempotency_key=headers.get("Idempotency-Key"),
-            key=self._key_kind(headers.get("Authorization", "")),
-            headers={name.lower(): value for name, value in headers.items() if name.lower() != "authorization"},
-            fault=fault.name,
-        )
-        if delay := self.latency + fault.delay_before:
-            self._record(number, request)
-            self._pause(delay)
-            # The key may have died meanwhile.
-            request = replace(request, key=self._key_kind(headers.get("Authorization", "")))
-        honest = self._carry_out(request) if fault.takes_effect else None
-        answer = None if fault.is_dropped else fault.made_up or honest
-        note = "; ".join(text for text in (fault.name, honest and honest.note) if text)
-        request = replace(request, status=answer.status if answer else None, note=note)
-        self._record(number, request)
-        if self._on_request is not None:
-            with self._lock:
+        found = _PATH.fullmatch(path)
+        with self._lock:  # nobody sees a request half recorded; a pause lets others in
+            if self._server is None:
+                return None
+            request = RecordedRequest(
+                at=moment(self.server_time()),
+                method=method,
+                path=path,
+                integration_id=unquote(found[1]) if found and found[1] else None,
+                idempotency_key=headers.get("Idempotency-Key"),
+                key=self._key_kind(headers.get("Authorization", "")),
+            )
+            self._requests.append(request)
+            fault = next((rule.fault for rule in self._faults if rule.take(method, path)), HONEST)
+            self._pause(self.latency + fault.delay_before)
+            honest = self._carry_out(request, found) if fault.takes_effect else None
+            answer = None if fault.is_dropped else fault.made_up or honest
+            request.status = answer.status if answer else None
+            request.note = "; ".join(text for text in (fault.name, honest and honest.note) if text)
+            if self._on_request is not None:
                 self._on_request(request)
-        self._pause(fault.delay_after)
-        if answer is not None and fault.retry_after_date is not None:
-            date = http_date(self.server_time() + fault.retry_after_date)
-            return replace(answer, headers={**answer.headers, "Retry-After": date})
+            self._pause(fault.delay_after)
         return answer
 
-    def _carry_out(self, request: RecordedRequest) -> Answer:
+    def _carry_out(self, request: RecordedRequest, found: re.Match[str] | None) -> Answer:
         """Do what the documented API does."""
         if wait := math.ceil(self._rate_limit_wait()):
-            note = f"over the rate limit: try again in {wait} s"
-            return error_answer(429, headers={"Retry-After": str(wait)}, note=note)
+            return self._refuse(429, f"over the rate limit: try again in {wait} s", {"Retry-After": str(wait)})
         if request.key in ("missing", "invalid"):
-            return error_answer(401, note=f"{request.key} API key")
-        integration_id, action = _parse_path(request.path)
-        if (integration_id is None and request.path != LIST_PATH) or action not in ("", "sync"):
-            return error_answer(404, message="No such endpoint", note="no such endpoint")
-        allowed = "POST" if action else "GET"
-        if request.method != allowed:
-            message = f"Use {allowed} here"
-            return error_answer(405, message=message, headers={"Allow": allowed}, note=message)
-        if action and request.key == "read-only":
-            return error_answer(403, note="the read-only key may not trigger syncs")
+            return Answer(401, error_body(401), note=f"{request.key} API key")
+        if found is None or request.method != ("POST" if found[2] else "GET"):
+            return self._refuse(404, "no such endpoint")
+        document: dict[str, Any]
         try:
-            if integration_id is None:
-                body, note = self.read_list()
-            elif not action:
-                body, note = self.read_one(integration_id)
+            if request.integration_id is None:
+                document, note = self.read_list()
+            elif not found[2]:
+                document, note = self.read_one(request.integration_id)
+            elif request.key == "read-only":
+                return Answer(403, error_body(403), note="the read-only key may not trigger syncs")
             else:
-                sync_id, note = self.request_sync(integration_id, request.idempotency_key)
+                sync_id, note = self.request_sync(request.integration_id, request.idempotency_key)
                 if sync_id is None:
-                    return error_answer(409, self.conflict_body, note=note)
-                body = json.dumps({"status": "ok", "sync_id": sync_id}).encode()
+                    return self._refuse(409, note)
+                document = {"status": "ok", "sync_id": sync_id}
         except KeyError:
-            note = f"there is no integration {integration_id!r}"
-            return error_answer(404, self.unknown_id_body, message="Integration not found", note=note)
-        return Answer(200, body, {"Content-Type": JSON_TYPE}, note)
+            return self._refuse(404, f"there is no integration {request.integration_id!r}")
+        return Answer(200, json.dumps(document, ensure_ascii=False).encode(), note=note)
+
+    def _refuse(self, status: int, note: str, headers: dict[str, str] | None = None) -> Answer:
+        return Answer(status, error_body(status, self.error_body), headers or {}, note)
 
     def _rate_limit_wait(self) -> float:
         """Count a request, and return the seconds after which it may be tried again; 0 when it is allowed."""
         if self.rate_limit is None:
             return 0.0
         allowed, seconds = self.rate_limit
-        with self._lock:
-            now = self._clock()
-            begin, count = self._window
-            if now - begin >= seconds:  # a window begins with its first request
-                begin, count = now, 0
-            self._window = begin, count + 1
-            if count < allowed:
-                return 0.0
-            self.rate_limited += 1
-            return begin + seconds - now
+        now, (begin, count) = self.server_time(), self._window
+        if now - begin >= seconds:  # a window begins with its first request
+            begin, count = now, 0
+        self._window = begin, count + 1
+        return 0.0 if count < allowed else begin + seconds - now
 
     def _key_kind(self, authorization: str) -> KeyKind:
         kinds: dict[str, KeyKind] = {
@@ -285,23 +254,19 @@ class Simulator(Workspace):
         }
         return kinds.get(authorization, "invalid")
 
-    def _record(self, number: int, request: RecordedRequest) -> None:
-        with self._lock:
-            self._requests[number] = request
-
     def _pause(self, seconds: float) -> None:
-        if seconds and self._stopping.wait(seconds):
+        """Wait, and let others in; not longer than it serves."""
+        if seconds and self._lock.wait_for(lambda: self._server is None, seconds):
             raise ConnectionAbortedError("The simulator was stopped")
 
 
 class _Server(ThreadingHTTPServer):
-    """Listens for a simulator, and closes its connections when it is stopped."""
+    """Listens for a simulator."""
 
     request_queue_size = 1024
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
-        self._connections: set[socket.socket] = set()
         super().__init__((simulator.host, simulator.port), _Handler)
 
     def server_bind(self) -> None:
@@ -309,27 +274,10 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hang up."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
-
-    def stop(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, where the system does that
-        self.shutdown()
-        self.server_close()
-        for connection in list(self._connections):
-            with suppress(OSError):  # its client was quicker
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -341,35 +289,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        simulator = self.server.simulator
-        answer = simulator.exchange(self.command, self.path.partition("?")[0], self.headers)
+        answer = self.server.simulator.exchange(self.command, self.path.partition("?")[0], self.headers)
         if answer is None:
             self.close_connection = True
             return
         body = b"" if answer.status in (204, 304) else answer.body  # HTTP allows none there
-        headers = {"Server": "flokit-simulator", "Content-Length": str(len(body)), **answer.headers}
-        if simulator.send_date:
-            headers.setdefault("Date", http_date(simulator.server_time()))
-        self.send_response_only(answer.status)
-        for name, value in headers.items():
+        kind = "application/json" if body[:1] in (b"{", b"[") else "text/html"
+        self.send_response(answer.status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server names them so
+    do_GET = do_POST = _serve  # noqa: N815 - http.server names them so
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Write the ``Date`` of an answer, by the server's clock."""
+        return super().date_time_string(self.server.simulator.server_time() if timestamp is None else timestamp)
 
     def log_message(self, *_: object) -> None:
         """Print nothing: ``on_request`` is there for that."""
-
-
-def http_date(seconds: float) -> str:
-    """Write a moment as HTTP does."""
-    return format_datetime(moment(seconds), usegmt=True)
-
-
-def _parse_path(path: str) -> tuple[str | None, str]:
-    """Return the integration's id in a path, decoded, and what follows it, such as ``sync``."""
-    if not path.startswith(LIST_PATH + "/"):
-        return None, ""
-    segment, _, action = path[len(LIST_PATH) + 1 :].partition("/")
-    return unquote(segment), action
