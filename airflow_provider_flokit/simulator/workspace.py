@@ -21,6 +21,7 @@ POSITIONS = {
     "never_synced": ("null", "absent"),
     "timestamp_format": ("Z", "seconds", "+00:00", "naive"),
 }
+"""The switches that are more than on or off, or a number."""
 
 
 class Workspace:
@@ -271,7 +272,7 @@ class Workspace:
     def _timestamp(self, value: datetime | str | None) -> str | None:
         if not isinstance(value, datetime):
             return value
-        moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         timespec = "seconds" if self.timestamp_format == "seconds" else "auto"
         zone = {"+00:00": "+00:00", "naive": ""}.get(self.timestamp_format, "Z")
-        return moment.isoformat(timespec=timespec) + zone
+        return utc.isoformat(timespec=timespec) + zone
