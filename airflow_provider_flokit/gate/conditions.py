@@ -32,6 +32,7 @@ ARGUMENTS: Final = (*TEMPLATED, "flokit_conn_id", *SETTINGS)
 
 START_TIMEOUT: Final = 300.0
 
+_LONGEST: Final = 1e9  # seconds, 31 years: Airflow's dates end somewhere
 _NOTHING: Final = ("", "None", "null", "[]")
 _NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # one for the thousands of waits without
 
@@ -165,7 +166,7 @@ class Checker:
         if isinstance(value, timedelta):
             value = value.total_seconds()
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        if 0 < number < math.inf or (zero and number == 0):
+        if 0 < number <= _LONGEST or (zero and number == 0):
             return number
         kind = "0 or more" if zero else "more than 0"
         raise self.wrong(name, f"is {shown(repr(value))}", f"give a number of seconds, {kind}")

@@ -161,11 +161,6 @@ def has_synced_since(now: Integration, baseline: Integration) -> bool:
     return baseline.last_synced_at is None or now.last_synced_at > baseline.last_synced_at
 
 
-def may_be_queued(receipt: SyncReceipt, now: Integration) -> bool:
-    """Tell whether a sync may still wait behind one that ran when it was requested, so that an error is the other's."""
-    return _was_behind_another(receipt) and not has_synced_since(now, receipt.baseline)
-
-
 def is_fresh(now: Integration, at: datetime, within: float) -> bool:
     """Tell whether an integration is connected and has synced within so many seconds: another sync is not needed."""
     if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:

@@ -100,36 +100,29 @@ class Wait:
     """
     A wait in progress.
 
-    :param conditions: What is waited for.
-    :param log: The task's log.
-    :param timeout: Seconds the wait was given in all.
-    :param elapsed: Seconds of them that are over.
-    :param execution_left: Seconds until the task's ``execution_timeout`` ends the wait; None if that is not for us.
-    :param answered: Whether FloKit has answered before. Then refusals (a key that was rotated, a connection that cannot
-        be looked up) are sat out for 15 minutes; else they are final.
-    :param announced: Whether the log has the line about the beginning already.
+    One that was answered before sits out refusals (a key that was rotated, a connection that cannot be looked up) for
+    15 minutes; else they are final.
     """
 
     conditions: Conditions
-    log: Logger
-    timeout: float
-    elapsed: InitVar[float] = 0.0
-    execution_left: InitVar[float | None] = None
+    log: Logger  # the task's
+    timeout: float  # seconds that the wait was given in all
+    elapsed: InitVar[float] = 0.0  # seconds of them that are over
+    execution_left: InitVar[float | None] = None  # seconds of the task's execution_timeout, None if not for us to mind
     answered: bool = False
-    announced: bool = False
+    announced: bool = False  # whether the log has the line about the beginning
     begun: float = field(init=False)
     deadline: float = field(init=False)
     execution_deadline: float = field(init=False)
     heartbeat_at: float = field(init=False)
-    changes_with_time: bool = field(default=False, init=False)
-    """Whether the same snapshot may be judged differently later."""
+    changes_with_time: bool = field(default=False, init=False)  # the same snapshot may be judged differently later
     _good_at: float = field(init=False)
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
-    _looked_at: datetime | None = field(default=None, init=False)  # by FloKit's clock
-    _looked_at_ours: float = field(default=0.0, init=False)  # and by ours
+    _server_ahead: timedelta = field(default=timedelta(), init=False)  # of our clock
     _seen: dict[str, Seen] | None = field(default=None, init=False)
     _done: frozenset[str] = field(default=frozenset(), init=False)
+    _failing: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
         """Set the clocks, which are monotonic."""
@@ -156,31 +149,27 @@ class Wait:
         :param last: Whether the deadline has come, so that this is the last look.
         :return: the outcome if the wait is over, else None
         """
-        now, before = time.monotonic(), self._now
+        before = self._now
         try:
-            self._now = self._find(snapshot)
+            self._now, trouble = self._find(snapshot)
         except (FlokitNotFoundError, FlokitAmbiguousTypeError) as error:
             return self._failed(error)
-        except FlokitError as error:
-            return self.trouble(error) or (self.timed_out() if last else None)
-        self._recovered(snapshot.at)
-        self.answered, self._good_at, self._looked_at, self._looked_at_ours = True, now, snapshot.at, now
+        if trouble is None:
+            self._recovered(snapshot.at)
+            self.answered, self._good_at = True, time.monotonic()
+        elif (outcome := self.trouble(trouble)) is not None:
+            return outcome
+        self._server_ahead = snapshot.at - _utcnow()
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
         self._tell(before, verdicts, snapshot.at)
-        for integration, verdict in zip(self._now, verdicts, strict=True):
-            conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
-            if conditional and verdict.readiness is Readiness.READY:
-                self._done |= {integration.id}
-        if all(v.readiness is Readiness.READY for v in verdicts):
+        if trouble is None and all(v.readiness is Readiness.READY for v in verdicts):
             return Outcome(Ending.READY, self._now)
-        if any(v.readiness is Readiness.FAILED for v in verdicts):
-            failure = self._failure(verdicts, snapshot.at)
-            if not self.conditions.tolerate_failures:
-                return Outcome(Ending.FAILED, self._now, str(failure), type(failure).__name__)
-            if before != self._now:
-                self.log.error("%s", failure)
+        if (outcome := self._sort(before, verdicts, snapshot.at)) is not None:
+            return outcome
+        if trouble is not None:  # what could not be read is remembered as it was
+            self._now += tuple(i for i in before if all(i.id != each.id for each in self._now))
         return self.timed_out() if last else None
 
     def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
@@ -217,7 +206,8 @@ class Wait:
         if self._now:
             trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
             todo = "Look at the integration in FloKit, or give the wait more time."
-            message = f"{self._reasons(self._verdicts())}: {end}{trouble} {todo}"
+            reasons = self._reasons(self._verdicts()) or self.conditions.describe(_utcnow())
+            message = f"{reasons}: {end}{trouble} {todo}"
         else:
             # What kept FloKit from answering comes first, in the part of the line that a log shows.
             why = self._trouble or "FloKit was not asked in time."
@@ -229,7 +219,7 @@ class Wait:
 
     def _note(self, error: FlokitError) -> None:
         self.announce()
-        if str(error) != str(self._trouble):
+        if type(error) is not type(self._trouble):
             self.log.warning("%s The wait goes on.", error)
             self.heartbeat_at = time.monotonic() + HEARTBEAT  # this line says all that the next one would
         self._trouble = error
@@ -239,10 +229,36 @@ class Wait:
             self._trouble = None
             self.log.info("FloKit answers again: %s.", listed((state_of(each, at) for each in self._now), "; "))
 
-    def _find(self, snapshot: Snapshot) -> tuple[Integration, ...]:
-        conn_id = self.conditions.conn_id
-        ids = [snapshot.of_id(i, conn_id) for i in self.conditions.ids]
-        return (*ids, *(snapshot.of_type(name, conn_id) for name in self.conditions.types))
+    def _find(self, snapshot: Snapshot) -> tuple[tuple[Integration, ...], FlokitError | None]:
+        """Return what is waited for, and what kept some of it from being read."""
+        found, trouble, conditions = [], None, self.conditions
+        for find, names in ((snapshot.of_id, conditions.ids), (snapshot.of_type, conditions.types)):
+            for name in names:
+                try:
+                    found.append(find(name, conditions.conn_id))
+                except (FlokitNotFoundError, FlokitAmbiguousTypeError):
+                    raise
+                except FlokitError as error:
+                    trouble = error
+        return tuple(found), trouble
+
+    def _sort(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> Outcome | None:
+        """Note what is done, and what has failed; return the outcome if that ends the wait."""
+        failing = set()
+        for integration, verdict in zip(self._now, verdicts, strict=True):
+            conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
+            if conditional and verdict.readiness is Readiness.READY:
+                self._done |= {integration.id}
+            if verdict.readiness is Readiness.FAILED:
+                failing.add(integration.id)
+        if failing:
+            failure = self._failure(verdicts, at)
+            if not self.conditions.tolerate_failures:
+                return self._failed(failure)
+            if before != self._now or failing != self._failing:
+                self.log.error("%s", failure)
+        self._failing = frozenset(failing)
+        return None
 
     def _remember(self, at: datetime) -> None:
         for integration in self._now:
@@ -253,7 +269,7 @@ class Wait:
 
     def _verdicts(self, at: datetime | None = None, *, last: bool = False) -> list[Verdict]:
         """Judge what was seen last, by the server's time; what was done and ready once stays so."""
-        conditions, at = self.conditions, at or self._server_time()
+        conditions, at = self.conditions, at or _utcnow() + self._server_ahead
         return [
             Verdict(Readiness.READY, "was ready before")
             if integration.id in self._done
@@ -269,11 +285,6 @@ class Wait:
             )
             for integration in self._now
         ]
-
-    def _server_time(self) -> datetime:
-        if self._looked_at is None:
-            return _utcnow()
-        return self._looked_at + timedelta(seconds=time.monotonic() - self._looked_at_ours)
 
     def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> None:
         """Log the beginning, then every change of status."""

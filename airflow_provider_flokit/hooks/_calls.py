@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.api.client import Answer
 from airflow_provider_flokit.api.settings import unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError, FlokitNotFoundError, shown
+from airflow_provider_flokit.errors import (
+    FlokitArgumentError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitUnreachableError,
+    shown,
+)
 from airflow_provider_flokit.gate.snapshot import Snapshot
 from airflow_provider_flokit.gate.words import listed, name_of
 from airflow_provider_flokit.models import IntegrationStatus
@@ -39,8 +46,14 @@ def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> A
 
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
     """Take one look at the workspace; an id that the list does not hold is read singly before it is called missing."""
-    snapshot = _snapshot(client.list(attempts))
-    return snapshot.with_singles({i: read_singly(client, i, attempts) for i in ids if i not in snapshot.integrations})
+    snapshot, found = _snapshot(client.list(attempts)), {}
+    until = time.monotonic() + client.settings.timeout  # for all of them together
+    for i in ids:
+        if i not in snapshot.integrations:
+            late = time.monotonic() > until
+            unread = FlokitUnreachableError(f"FloKit, reading {i}: no answer in time.")
+            found[i] = unread if late else read_singly(client, i, attempts)
+    return snapshot.with_singles(found)
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:

@@ -98,7 +98,10 @@ class FlokitHook(_ClientHook):
 
     def __init__(self, flokit_conn_id: str = _ClientHook.default_conn_name) -> None:
         super().__init__(flokit_conn_id)
-        self._not_before = 0.0  # by the monotonic clock: when FloKit wants to be asked again
+        self.pause = 0.0
+        """Seconds for which FloKit had better be left alone after the last look."""
+        self._failures = 0
+        self._asked_until = 0.0  # by the monotonic clock: until when FloKit asked to be left alone
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -191,25 +194,23 @@ class FlokitHook(_ClientHook):
             self.log.warning("The statistics of %s are not known: %s", integration_id, error)
             return None
 
-    def observe(self, ids: Collection[str], *, retries: int | None = 0) -> Snapshot:
+    def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, by the Airflow connection as it is now."""
-        return self._call(observe, ids, attempts=Attempts(retries), renew=True)
-
-    @property
-    def asked_pause(self) -> float:
-        """Seconds for which FloKit still wants to be left alone (``Retry-After``)."""
-        return max(self._not_before - time.monotonic(), 0.0)
+        return self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait, the last one at its deadline; return the outcome if the wait is over."""
-        if self.asked_pause:
+        if time.monotonic() < self._asked_until:
             return None
         try:
             snapshot = self.observe(wait.conditions.ids)
         except FlokitError as error:
-            if isinstance(error, FlokitAPIError) and error.retry_after:
-                self._not_before = time.monotonic() + delay(1, random.random(), error.retry_after)
+            self._failures += 1
+            asked = error.retry_after if isinstance(error, FlokitAPIError) else None
+            self.pause = delay(self._failures, random.random(), asked)
+            self._asked_until = time.monotonic() + (asked or 0.0)
             return wait.trouble(error)
+        self._failures, self.pause = 0, 0.0
         return wait.look(snapshot, last=last)
 
     def wait_for(self, wait: Wait, interval: Callable[[float], float]) -> Outcome:
@@ -225,8 +226,9 @@ class FlokitHook(_ClientHook):
                 return self.ask(wait, last=True) or wait.timed_out()
             if (outcome := self.ask(wait)) is not None:
                 return outcome
+            wait.answered = True  # from the second look on
             wait.heartbeat()
-            pause = max(interval(now - wait.begun), self.asked_pause)
+            pause = max(interval(now - wait.begun), self.pause)
             time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
 
     def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:

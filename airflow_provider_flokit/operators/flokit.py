@@ -19,7 +19,7 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Conditions
-from airflow_provider_flokit.gate.decision import has_synced_since, is_fresh, may_be_queued
+from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
 from airflow_provider_flokit.lineage import SyncLineage, SyncReport, has_outlet, tell_outlets
@@ -105,8 +105,9 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         self.poll_interval = check.seconds("poll_interval", poll_interval)
         self.timeout = check.seconds("timeout", timeout)
         self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
-        if skip_if_synced_within is not None and not isinstance(skip_if_synced_within, timedelta):
-            raise check.wrong("skip_if_synced_within", "is no timedelta", "give e.g. timedelta(hours=1)")
+        within: object = skip_if_synced_within
+        if within is not None and not (isinstance(within, timedelta) and within >= timedelta(0)):
+            raise check.wrong("skip_if_synced_within", f"is {shown(repr(within))}", "give e.g. timedelta(hours=1)")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
             raise FlokitArgumentError(f"{self._owner}: give exactly one of integration_id and integration_type.")
@@ -161,14 +162,11 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
             return None
         if not was_answered:
             return self._requested_maybe(hook, store, receipt)
-        outcome = self._wait(receipt).look(hook.observe([receipt.integration_id], retries=None))
-        if outcome is not None and outcome.ending is Ending.FAILED:
-            if not isinstance(error := outcome.exception(), FlokitSyncFailedError):
-                raise error
-            if not may_be_queued(receipt, outcome.integrations[0]):
-                self.log.info("The sync of an earlier try has failed: starting a new one.")
-                store.forget()
-                return None
+        now = hook.read(integration_id=receipt.integration_id)
+        if judge(now.value, now.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
+            self.log.info("The sync of an earlier try has failed: starting a new one.")
+            store.forget()
+            return None
         self.log.info("Going on with the sync of an earlier try, %s.", receipt.sync_id or "which was running already")
         return receipt
 
@@ -259,6 +257,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
                 "triggerer run? A retry goes on with the sync if that is still running."
             )
         wait = self._wait(receipt)
+        wait.announced = True  # long ago
         with FlokitHook(self.flokit_conn_id) as hook:
             return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), receipt)
 

@@ -143,7 +143,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
                 if (self.deferrable or self.reschedule) and time.monotonic() < wait.deadline:
                     outcome = hook.ask(wait)
                     if outcome is None:
-                        self._leave(wait, context, hook.asked_pause)
+                        self._leave(wait, context, hook.pause)
                 return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -178,6 +178,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
         with self._ending():
             wait = self._new_wait(context)
+            wait.announced = True  # long ago
             outcome = FlokitHook(wait.conditions.conn_id).ask(wait, last=True)
             return self._conclude(context, outcome or wait.timed_out(), wait.conditions)
 
@@ -229,7 +230,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         longest = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return min(float(self.poke_interval) + elapsed, longest)
 
-    def _leave(self, wait: Wait, context: Context, asked_pause: float) -> None:
+    def _leave(self, wait: Wait, context: Context, least: float) -> None:
         """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, defer
 
@@ -240,7 +241,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         if (left := wait.deadline - now) < settle:
             return
         wait.heartbeat()
-        pause = min(max(self._interval(now - wait.begun), settle, asked_pause), left)
+        pause = min(max(self._interval(now - wait.begun), settle, least), left)
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:

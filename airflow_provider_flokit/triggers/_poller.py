@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from airflow_provider_flokit.api import retry
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, FlokitUnreachableError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ _SHORTEST: Final = 1.0
 _LATE: Final = 5.0
 """Seconds past its deadline at which a wait has no use for another look, if the last poll failed."""
 
-_SINGLE_READS: Final = 4
+_SINGLE_READS: Final = 4  # at once
+_SINGLES_PATIENCE: Final = 30.0
+"""Seconds that all single reads of a poll may take together: nobody waits longer for what the list does not hold."""
+
 _LONGEST_PAUSE: Final = 3600.0  # an absurd Retry-After must not stop a watcher for days
 _NEVER: Final = float("-inf")
 
@@ -63,7 +66,7 @@ class Poller:
     """
     Polls one connection for all its waits in one event loop; found by :meth:`of`.
 
-    It starts with the first wait or watcher and stops with the last. A poll that fails is told to every wait and tried
+    It polls from the first wait or watcher to the last. A poll that fails is told to every wait and tried
     again with backoff; whether that ends a wait is the wait's to decide.
     """
 
@@ -108,7 +111,6 @@ class Poller:
         self._places[place] = None
         self._hurry = self._hurry or hurry
         self._set_timer(place)
-        self._wake.set()
         return place
 
     def leave(self, place: Place) -> None:
@@ -144,26 +146,24 @@ class Poller:
         """Poll at least that often from now on; the first starts the poller."""
         self._intervals[interval or _SHORTEST] += 1
         self._ids.update(ids)
+        self._wake.set()
         if self._task is None:
             # In a clean context: inherited, what it logs would go to the log of this one's task.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
 
     def _end(self, interval: float, ids: Collection[str]) -> None:
-        """Undo what :meth:`_begin` did; the last stops the poller."""
+        """Undo what :meth:`_begin` did; the last stops the poller, which remembers when it may ask again."""
         self._ids.subtract(ids)
         self._intervals[interval or _SHORTEST] -= 1
         if not +self._intervals and self._task is not None:
-            self._forget()  # at once: who joins before the task has ended needs a poller that goes on
-            self._task.cancel()
-
-    def _forget(self) -> None:
-        pollers = self._all.get(self._loop, {})
-        if pollers.get(self.conn_id) is self:
-            del pollers[self.conn_id]
+            task, self._task, self._snapshot = self._task, None, None
+            task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._forget()
+        if task is not self._task:
+            return
+        self._task = None
         for place in self._places:
             if not place.future.done():
                 place.future.set_exception(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke."))
@@ -228,14 +228,17 @@ class Poller:
         """Ask for the list, and singly, a few at once, for what it does not hold."""
         listed = await hook.observe(())
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
-        some = asyncio.Semaphore(_SINGLE_READS)
+        random.shuffle(wanted)  # else those that hang would be the same ones' excuse in each poll
+        some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
-            async with some:
-                try:
+            try:
+                async with asyncio.timeout_at(until), some:
                     return await hook.read_singly(integration_id)
-                except FlokitError as error:  # it hung: no reason to lose the list for all others
-                    return error
+            except TimeoutError:
+                return FlokitUnreachableError(f"FloKit, reading {integration_id}: no answer in time.")
+            except FlokitError as error:  # it hung: no reason to lose the list for all others
+                return error
 
         found = await asyncio.gather(*map(read, wanted))
         return listed.with_singles(dict(zip(wanted, found, strict=True)))
@@ -247,12 +250,14 @@ class Poller:
         asked = error.retry_after if isinstance(error, FlokitAPIError) else None
         pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)
         self._backed_off_until = now + pause
-        self._asked_to_pause_until = now + pause if asked else _NEVER
+        self._asked_to_pause_until = now + min(asked or 0.0, _LONGEST_PAUSE)
         if isinstance(error, FlokitAPIError):
             self._good_at = now
         self._trouble = error
 
         def tell(place: Place) -> None:
+            if place.joined_at > began:
+                return
             wait = place.wait
             self._act(place, lambda: wait.trouble(error, self._good_at))
             late = time.monotonic() - wait.deadline

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, is_fresh, judge, may_be_queued
+from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, is_fresh, judge
 from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 from tests.gate.states import BEFORE, REQUESTED, at, receipt, state
 
@@ -303,19 +303,3 @@ def test_no_looks_make_the_gate_lie(
         is_the_baselines = now.status == before.status == IntegrationStatus.ERROR and now == before
         if is_the_baselines and not syncing_seen and second < START_TIMEOUT:
             assert verdict.readiness is not Readiness.FAILED
-
-
-@pytest.mark.parametrize(
-    ("baseline", "changes", "now", "queued"),
-    [
-        ("syncing", {}, "error", True),
-        ("syncing", {}, "error+1", False),
-        ("syncing", {"sync_id": None}, "error", False),
-        ("connected", {}, "error", False),
-    ],
-)
-def test_a_retry_starts_no_second_sync_while_the_first_may_be_queued(
-    baseline: str, changes: dict[str, Any], now: str, queued: bool
-) -> None:
-    """An error before the first success is the other sync's, whoever sees it first."""
-    assert may_be_queued(receipt(baseline, **changes), state(now)) is queued

@@ -17,7 +17,6 @@ from airflow_provider_flokit.errors import FlokitArgumentError, FlokitPermanentE
 from airflow_provider_flokit.models import Integration
 from airflow_provider_flokit.simulator import Fault
 from airflow_provider_flokit.triggers._asset_events import Memory, compare
-from airflow_provider_flokit.triggers._poller import Poller
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 from tests.triggers.polls import LIST, STRIPE, deferred, fire, gets, more_polls, until
 
@@ -343,6 +342,5 @@ def test_a_watcher_that_ends_leaves_nothing_behind(flokit: Simulator) -> None:
     async def main() -> None:
         await told(flokit, lambda: seen(flokit), watcher(), watcher("int_b"))
         await until(lambda: len(asyncio.all_tasks()) == 1)
-        assert Poller._all[asyncio.get_running_loop()] == {}
 
     asyncio.run(main())
