@@ -20,17 +20,9 @@ A, B = receipt(integration_id="a"), receipt(integration_id="b")
 LATER = receipt(integration_id="a", sync_id="sync_2", triggered_at=at(1))
 
 
-def conditions(given: dict[str, Any], **more: Any) -> Conditions:
+def conditions(given: dict[str, Any]) -> Conditions:
     """Check what a user gave."""
-    return Conditions.of({"flokit_conn_id": "flokit_default", **given}, owner=OWNER, **more)
-
-
-def refused(given: dict[str, Any], **more: Any) -> str:
-    """Return the message with which the parameter given last is refused."""
-    with pytest.raises(FlokitArgumentError) as error:
-        conditions(given, **more)
-    assert str(error.value).startswith(f"{OWNER}: {list(given)[-1]} ")
-    return str(error.value)
+    return Conditions.of({"flokit_conn_id": "flokit_default", **given}, owner=OWNER)
 
 
 @pytest.mark.parametrize(
@@ -76,35 +68,25 @@ def test_a_trigger_is_given_all_of_it(given: dict[str, Any]) -> None:
     assert conditions(json.loads(json.dumps(found.to_arguments()))) == found
 
 
-@pytest.mark.parametrize("name", ["integration_id", "integration_type", "receipt", "synced_after"])
-@pytest.mark.parametrize("nothing", [None, "None", "[]"])
-def test_a_template_that_renders_to_nothing_never_drops_a_condition(name: str, nothing: Any) -> None:
-    """A gate that lost what it waits for must fail, not open."""
-    refused({"integration_id": "a", name: nothing} if name == "synced_after" else {name: nothing}, required=[name])
-
-
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"receipt": "None"}, "the operator pushed no return value"),
         ({"receipt": ["baseline", {"id": "a"}]}, "sync is not mapped: use receipt=sync.output"),
-        ({"receipt": str(A.to_json())}, 'Python repr: use receipt=sync.output, or \'{{ ti.xcom_pull("sync") | tojson'),
         ({"receipt": {"sync_id": "x"}}, "'triggered_at' is missing"),
         ({"receipt": {**A.to_json(), "integration_id": "b"}}, "another integration"),
         ({"integration_id": "a", "receipt": B}, "is for 'b', which integration_id does not name"),
-        ({"integration_id": "a\nb"}, "is 'a\\nb'"),
-        ({"integration_id": " a"}, "is ' a'"),
-        ({"integration_id": "{{ params.id }}"}, "params.id"),
         ({"integration_id": ["a", None]}, "rendered to None"),
-        ({"integration_id": ".."}, ".."),
-        ({"integration_id": "a", "synced_after": ""}, "A run without a data interval has no data_interval_end"),
-        ({"integration_id": "a", "flokit_conn_id": ["c", "d"]}, "is a list"),
+        ({"integration_type": " stripe"}, "is ' stripe'"),
     ],
     ids=str,
 )
 def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], says: str) -> None:
     """Airflow's import-error page shows nothing but the message: it names class, task, parameter and value."""
-    assert says in refused(given)
+    with pytest.raises(FlokitArgumentError) as error:
+        conditions(given)
+    assert str(error.value).startswith(f"{OWNER}: {list(given)[-1]} ")
+    assert says in str(error.value)
 
 
 def test_seconds_are_numbers_or_timedeltas() -> None:

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_flokit.errors import (
-    FlokitAmbiguousTypeError,
     FlokitAuthenticationError,
     FlokitConnectionNotFoundError,
-    FlokitDisconnectedError,
     FlokitError,
     FlokitNotFoundError,
     FlokitPermissionError,
@@ -33,39 +31,34 @@ MINUTE = 60.0
 SYNCED_AFTER = "2024-03-15T11:30:00Z"
 
 
-class Story(logging.Handler):
+class Story:
     """A wait with a clock that a test moves, and what its log says."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.second = 0.0
-        self.told: list[str] = []
-        self._log = logging.Logger("wait")  # noqa: LOG001 - apart from everybody else's logging
-        self._log.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note a line."""
-        self.told.append(f"{record.levelname} {record.getMessage()}")
+        self._caplog = caplog
+        caplog.set_level(logging.INFO)
 
     def news(self) -> list[str]:
         """Return what was logged since the last time."""
-        told, self.told = self.told, []
+        told = [f"{record.levelname} {record.getMessage()}" for record in self._caplog.records]
+        self._caplog.clear()
         return told
 
     def wait(self, timeout: float = 3600.0, **given: Any) -> Wait:
         """Begin a wait, for int_1 unless something else is given."""
-        names = ("elapsed", "execution_left", "answered", "announced")
+        names = ("elapsed", "execution_left", "answered")
         settings = {name: given.pop(name) for name in names if name in given}
         if not given.keys() & {"integration_id", "integration_type", "receipt"}:
             given["integration_id"] = "int_1"
         conditions = Conditions.of({"flokit_conn_id": "flokit_eu", **given}, owner="Sensor 'wait'")
-        return Wait(conditions, self._log, timeout, **settings)
+        return Wait(conditions, logging.getLogger("wait"), timeout, **settings)
 
 
 @pytest.fixture
-def story(monkeypatch: pytest.MonkeyPatch) -> Story:
+def story(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Return a place for a wait, its clock at second 0."""
-    story = Story()
+    story = Story(caplog)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: story.second))
     monkeypatch.setattr(module, "_utcnow", lambda: at(story.second))
     return story
@@ -100,12 +93,6 @@ def test_the_first_line_says_what_why_and_until_when(story: Story) -> None:
         "INFO Waiting for sync sync_1 of int_1, synced at or after 11:30:00 UTC, at most 1 h, until 13:00:00 UTC. "
         "Now: int_1 (stripe) is syncing, last synced 11:00:00 UTC (1 h ago)."
     )
-
-
-def test_a_wait_that_was_announced_says_nothing_twice(story: Story) -> None:
-    """A rescheduled poke and the triggerer go on with a wait whose beginning is in the log."""
-    story.wait(announced=True).look(snapshot("syncing"))
-    assert story.news() == []
 
 
 def test_every_change_of_status_is_told(story: Story) -> None:
@@ -181,12 +168,6 @@ def test_a_failure_of_a_sync_names_the_sync_and_the_last_success(story: Story) -
     assert "Last synced: 11:00:00 UTC (1 h ago)" in said
 
 
-def test_only_disconnected_integrations_are_a_class_of_their_own(story: Story) -> None:
-    """Nothing will sync until somebody connects them again, which the message says."""
-    outcome = story.wait(integration_id=["int_1", "int_2"]).look(snapshot("disconnected", state("syncing", "int_2")))
-    assert "Connect it again in FloKit" in failure(outcome, FlokitDisconnectedError)
-
-
 def test_a_timeout_gives_the_reason_and_the_last_trouble(story: Story) -> None:
     """FloKit's own error message, the condition, the sync's id, the trouble with the API, and how long was waited."""
     wait = story.wait(timeout=5400, receipt=receipt("error"))
@@ -239,27 +220,6 @@ def test_silent_fail_logs_a_failure_once_and_goes_on(story: Story) -> None:
     (line,) = [line for line in story.news() if line.startswith("ERROR")]
     assert "bad token" in line
     assert wait.look(snapshot("connected")) is not None
-
-
-def test_an_integration_that_does_not_exist_ends_the_wait(story: Story) -> None:
-    """Also one that vanishes in the middle; the outcome keeps its last state."""
-    wait = story.wait(answered=True)
-    wait.look(snapshot("syncing"))
-    outcome = wait.look(snapshot(missing=frozenset({"int_1"})))
-    assert "'int_1'" in failure(outcome, FlokitNotFoundError)
-    assert outcome is not None
-    assert outcome.integrations == (state("syncing"),)
-    several = story.wait(integration_type="stripe").look(snapshot("connected", state("connected", "int_2")))
-    assert "int_1, int_2" in failure(several, FlokitAmbiguousTypeError)
-
-
-def test_an_integration_that_cannot_be_read_is_trouble(story: Story) -> None:
-    """What the list does not hold and a single read could not tell is waited for."""
-    wait = story.wait(integration_id=["int_1", "int_2"])
-    unread = snapshot("connected", unread={"int_2": FlokitServerError("HTTP 500.")})
-    assert wait.look(unread) is None
-    assert story.news()[-1] == "WARNING HTTP 500. The wait goes on."
-    timeout(wait.look(unread, last=True))
 
 
 # What it sits out

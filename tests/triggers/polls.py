@@ -62,12 +62,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class TriggerLogs(logging.Handler):
-    """
-    Keeps what triggers log, by the context that they log in.
-
-    On Airflow 3 a trigger's log is one of structlog, which pytest does not see; the triggerer tells by the context to
-    whose log a line goes.
-    """
+    """Keeps what triggers log, by the context that they log in, which tells the triggerer to whose log a line goes."""
 
     whose: ContextVar[str] = ContextVar("whose", default="nobody's")
 
