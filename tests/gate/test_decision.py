@@ -202,7 +202,7 @@ STATES = st.none() | st.sampled_from(
 BASELINES = st.sampled_from(["connected", "connected never", "syncing", "error", "disconnected", "paused"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     baseline=BASELINES,
     sync_id=st.sampled_from(["sync_1", None]),

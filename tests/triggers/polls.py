@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     import pytest
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 STRIPE = "int_01hx4j7stripe"
 LIST = "/v1/integrations"
+
+
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own; what it leaves running is cancelled."""
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
+
+    return run
 
 
 def trigger(integration_id: Any = STRIPE, **arguments: Any) -> FlokitIntegrationTrigger:

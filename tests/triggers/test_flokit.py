@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_flokit._airflow import BACKSTOP
 from airflow_provider_flokit.gate import wait
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
-from tests.triggers.polls import STRIPE, TriggerLogs, deferred, fire, gets, more_polls, trigger, until
+from tests.triggers.polls import STRIPE, TriggerLogs, deferred, fire, gets, in_a_loop, more_polls, trigger, until
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
@@ -91,7 +91,8 @@ def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     assert (time.monotonic() - began >= settle) is by_a_worker
 
 
-def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit: Simulator) -> None:
     """The error of before the sync is recognised when start_timeout is over, though every answer is the same."""
     error = {"status": "error", "error_message": "old", "last_synced_at": BEFORE}
     flokit.add_integration(STRIPE, **error)
@@ -100,32 +101,27 @@ def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit: Simu
         "baseline": {"id": STRIPE, "type": "stripe", **error},
         "triggered_at": datetime.now(tz=UTC).isoformat(),
     }
-
-    async def main() -> dict[str, Any]:
-        waiting = asyncio.create_task(fire(deferred(None, receipt=receipt)))
-        await more_polls(flokit, 3)
-        assert not waiting.done()
-        flokit.configure(clock_skew=400.0)
-        return await waiting
-
-    event = asyncio.run(main())
+    waiting = asyncio.create_task(fire(deferred(None, receipt=receipt)))
+    await more_polls(flokit, 3)
+    assert not waiting.done()
+    flokit.configure(clock_skew=400.0)
+    event = await waiting
     assert (event["ending"], event["error"]) == ("failed", "FlokitSyncFailedError")
     assert event["receipt"] == receipt
 
 
-def test_a_quiet_wait_says_now_and_then_that_it_goes_on(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_a_loop
+async def test_a_quiet_wait_says_now_and_then_that_it_goes_on(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The beginning is logged once, then a heartbeat with the reason, not every poll."""
     monkeypatch.setattr(wait, "HEARTBEAT", 0.3)
     logs = TriggerLogs(monkeypatch)
     flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> None:
-        running = asyncio.create_task(logs.fire("mine", trigger(poll_interval=0.02)))
-        await until(lambda: len(logs.of("mine")) >= 3)
-        running.cancel()
-
     began = time.monotonic()
-    asyncio.run(main())
+    running = asyncio.create_task(logs.fire("mine", trigger(poll_interval=0.02)))
+    await until(lambda: len(logs.of("mine")) >= 3)
+    running.cancel()
     beginning, *heartbeats = logs.of("mine")
     assert beginning.startswith(f"Waiting for {STRIPE}, at most 1 min")
     assert all(line.startswith("Still waiting after") and "is syncing" in line for line in heartbeats)

@@ -17,7 +17,19 @@ from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.simulator import Fault
 from tests.transport_server import TransportServer, hang
-from tests.triggers.polls import LIST, STRIPE, TriggerLogs, deferred, fire, gets, more_polls, polls, trigger, until
+from tests.triggers.polls import (
+    LIST,
+    STRIPE,
+    TriggerLogs,
+    deferred,
+    fire,
+    gets,
+    in_a_loop,
+    more_polls,
+    polls,
+    trigger,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +49,9 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def gather(*triggers: FlokitIntegrationTrigger) -> list[dict[str, Any]]:
-    """Run triggers at the same time."""
-    return await asyncio.gather(*map(fire, triggers))
+    """Run triggers at the same time; none of them takes long."""
+    async with asyncio.timeout(60):
+        return await asyncio.gather(*map(fire, triggers))
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, note: Callable[[Wait], None]) -> None:
@@ -55,91 +68,81 @@ def looks(monkeypatch: pytest.MonkeyPatch, note: Callable[[Wait], None]) -> None
 # What it costs
 
 
-def test_a_wait_of_which_nothing_changed_costs_nothing(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_a_loop
+async def test_a_wait_of_which_nothing_changed_costs_nothing(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each wait judges its first answer, and then only what changed of its own integration."""
     looked: Counter[str] = Counter()
     looks(monkeypatch, lambda each: looked.update(each.conditions.ids or each.conditions.types))
     flokit.add_integration("int_a", status="syncing")
     flokit.add_integration("int_b", type="adjust", status="syncing")
-
-    async def main() -> None:
-        waits = asyncio.create_task(gather(deferred("int_a"), deferred(None, integration_type="adjust")))
-        await polls(flokit, 6)
-        assert looked == {"int_a": 1, "adjust": 1}
-        flokit.set_state("int_a", status="connected")
-        await more_polls(flokit, 3)
-        assert looked == {"int_a": 2, "adjust": 1}
-        flokit.set_state("int_b", status="connected")
-        await waits
-
-    asyncio.run(main())
+    waits = asyncio.create_task(gather(deferred("int_a"), deferred(None, integration_type="adjust")))
+    await polls(flokit, 6)
+    assert looked == {"int_a": 1, "adjust": 1}
+    flokit.set_state("int_a", status="connected")
+    await more_polls(flokit, 3)
+    assert looked == {"int_a": 2, "adjust": 1}
+    flokit.set_state("int_b", status="connected")
+    await waits
 
 
-def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
+@in_a_loop
+async def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
     """Airflow allows poke_interval=0; FloKit gets one request a second then."""
     flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> None:
-        began = time.monotonic()
-        wait = asyncio.create_task(fire(deferred(poll_interval=0)))
-        await polls(flokit, 2)
-        assert time.monotonic() - began >= 1
-        wait.cancel()
-
-    asyncio.run(main())
+    began = time.monotonic()
+    wait = asyncio.create_task(fire(deferred(poll_interval=0)))
+    await polls(flokit, 2)
+    assert time.monotonic() - began >= 1
+    wait.cancel()
 
 
 # What a wait sees
 
 
-def test_a_wait_sees_only_polls_that_began_after_it_joined(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_wait_sees_only_polls_that_began_after_it_joined(flokit: Simulator) -> None:
     """An answer that was under way when the wait joined says nothing about the sync that was requested since."""
     flokit.add_integration(STRIPE, status="error", error_message="nightly", last_synced_at=BEFORE)
     flokit.add_integration("int_other", type="adjust", status="syncing")
     flokit.fail(Fault.slow(0.5))
     baseline = {"id": STRIPE, "type": "stripe", **AS_BEFORE}
     receipt = {"integration_id": STRIPE, "baseline": baseline, "triggered_at": AFTER, "sync_id": "sync_1"}
-
-    async def main() -> dict[str, Any]:
-        other = asyncio.create_task(fire(deferred("int_other")))
-        await polls(flokit, 1)
-        # The operator reads this baseline and requests its sync, then the trigger joins; the answer is still old.
-        flokit.set_state(STRIPE, **AS_BEFORE)
-        wait = asyncio.create_task(fire(deferred(None, receipt=receipt)))
-        await more_polls(flokit, 3)
-        assert not wait.done()
-        flokit.set_state(STRIPE, last_synced_at=AFTER)
-        event = await wait
-        other.cancel()
-        return event
-
-    assert asyncio.run(main())["ending"] == "ready"
+    other = asyncio.create_task(fire(deferred("int_other")))
+    await polls(flokit, 1)
+    # The operator reads this baseline and requests its sync, then the trigger joins; the answer is still old.
+    flokit.set_state(STRIPE, **AS_BEFORE)
+    wait = asyncio.create_task(fire(deferred(None, receipt=receipt)))
+    await more_polls(flokit, 3)
+    assert not wait.done()
+    flokit.set_state(STRIPE, last_synced_at=AFTER)
+    assert (await wait)["ending"] == "ready"
+    other.cancel()
 
 
 @pytest.mark.parametrize("start", [trigger, deferred], ids=["first look", "last look"])
-def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit: Simulator, start: Any) -> None:
+@in_a_loop
+async def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit: Simulator, start: Any) -> None:
     """Who had no look yet, or comes to the deadline, waits for nobody's long interval; one poll a second at most."""
     flokit.add_integration(STRIPE, status="error")
     flokit.add_integration("int_other", type="adjust", status="syncing")
     settings = SELDOM if start is trigger else {**SELDOM, "timeout": 0.2}
-
-    async def main() -> list[dict[str, Any]]:
-        other = asyncio.create_task(fire(deferred("int_other", **SELDOM)))
-        await polls(flokit, 1)
-        flokit.set_state(STRIPE, **AS_BEFORE)
-        events = await gather(*(start(**settings) for _ in range(20)))
-        other.cancel()
-        return events
-
     began = time.monotonic()
-    assert {event["ending"] for event in asyncio.run(main())} == {"ready"}
+    other = asyncio.create_task(fire(deferred("int_other", **SELDOM)))
+    await polls(flokit, 1)
+    flokit.set_state(STRIPE, **AS_BEFORE)
+    events = await gather(*(start(**settings) for _ in range(20)))
+    assert {event["ending"] for event in events} == {"ready"}
     assert 2 <= gets(flokit) <= time.monotonic() - began + 1
+    other.cancel()
 
 
 # Trouble
 
 
-def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
+@in_a_loop
+async def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The triggerer tells by the context to whose log a line goes; each wait's lines come in its own."""
@@ -147,18 +150,14 @@ def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
     names = ("int_a", "int_b")
     for name in names:
         flokit.add_integration(name, status="syncing")
-
-    async def main() -> None:
-        waits = [asyncio.create_task(logs.fire(name, deferred(name))) for name in names]
-        await polls(flokit, 2)
-        flokit.fail(503, times=3)
-        # Though nothing has changed of its integration, each is told that it is over.
-        await until(lambda: all(logs.of(name, "answers again") for name in names))
-        for name in names:
-            flokit.set_state(name, status="connected")
-        await asyncio.gather(*waits)
-
-    asyncio.run(main())
+    waits = [asyncio.create_task(logs.fire(name, deferred(name))) for name in names]
+    await polls(flokit, 2)
+    flokit.fail(503, times=3)
+    # Though nothing has changed of its integration, each is told that it is over.
+    await until(lambda: all(logs.of(name, "answers again") for name in names))
+    for name in names:
+        flokit.set_state(name, status="connected")
+    await asyncio.gather(*waits)
     for name in names:
         begins, ends, _ = logs.of(name)
         assert "HTTP 503" in begins
@@ -166,99 +165,89 @@ def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
     assert logs.of("nobody's") == []
 
 
-def test_a_wait_whose_api_fails_ends_at_its_deadline(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_a_loop
+async def test_a_wait_whose_api_fails_ends_at_its_deadline(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look more, without retries and without sitting out the backoff; the message has the last failure."""
     monkeypatch.setattr(retry, "BACKOFF_BASE", 6000.0)
     monkeypatch.setattr(retry, "BACKOFF_CAP", 6000.0)
     flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(503, times=None)
-    event = asyncio.run(asyncio.wait_for(fire(deferred(timeout=1)), 60))
+    (event,) = await gather(deferred(timeout=1))
     assert event["ending"] == "timed_out"
     assert "HTTP 503" in event["message"]
     assert gets(flokit) <= 2
 
 
-def test_retry_after_is_honoured_by_all_also_at_the_deadline(flokit: Simulator) -> None:
+@in_a_loop
+async def test_retry_after_is_honoured_by_all_also_at_the_deadline(flokit: Simulator) -> None:
     """When FloKit asks for a longer pause than is left, no further request is made, for nobody who joins either."""
     flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(Fault.rate_limited(600), times=None)
-
-    async def main() -> list[dict[str, Any]]:
-        waits = asyncio.create_task(gather(*(deferred(timeout=1.0 + 0.1 * n) for n in range(5))))
-        await polls(flokit, 1)
-        return [await fire(trigger(timeout=0.5)), *(await waits)]
-
-    events = asyncio.run(main())
+    waits = asyncio.create_task(gather(*(deferred(timeout=1.0 + 0.1 * n) for n in range(5))))
+    await polls(flokit, 1)
+    events = [await fire(trigger(timeout=0.5)), *(await waits)]
     assert {event["ending"] for event in events} == {"timed_out"}
     assert gets(flokit) == 1
     assert "HTTP 429" in events[1]["message"]
 
 
-def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator) -> None:
     """Started without a worker, a wait with a wrong key fails at once; its first answer changes that."""
     flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(401, path=LIST)
-    event = asyncio.run(fire(trigger()))
+    event = await fire(trigger())
     assert (event["ending"], event["error"]) == ("failed", "FlokitAuthenticationError")
     flokit.fail(401, path=LIST, after=1)
-
-    async def main() -> dict[str, Any]:
-        wait = asyncio.create_task(fire(trigger()))
-        await more_polls(flokit, 4)
-        flokit.set_state(STRIPE, status="connected")
-        return await wait
-
-    assert asyncio.run(main())["ending"] == "ready"
+    wait = asyncio.create_task(fire(trigger()))
+    await more_polls(flokit, 4)
+    flokit.set_state(STRIPE, status="connected")
+    assert (await wait)["ending"] == "ready"
 
 
 # What the list does not hold
 
 
 @pytest.mark.parametrize("fault", [503, 403, Fault.answer(503, headers={"Retry-After": "3600"})], ids=str)
-def test_what_the_list_does_not_hold_is_read_singly(
+@in_a_loop
+async def test_what_the_list_does_not_hold_is_read_singly(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     """A single read that fails is told once and makes its own wait go on; the list is judged for others as ever."""
     logs = TriggerLogs(monkeypatch)
     flokit.add_integration("int_unlisted")
     flokit.fail(fault, path=f"{LIST}/int_unlisted", times=5)
-    listed = b'{"integrations": [{"id": "int_listed", "type": "adjust", "status": "connected"}]}'
-    flokit.fail(Fault.answer(200, listed), path=LIST, times=None)
-
-    async def main() -> list[dict[str, Any]]:
-        both = asyncio.create_task(logs.fire("both", deferred(["int_listed", "int_unlisted"])))
-        listed = await logs.fire("listed", deferred("int_listed"))
-        assert not both.done()
-        return [listed, await both]
-
-    assert {event["ending"] for event in asyncio.run(main())} == {"ready"}
+    body = b'{"integrations": [{"id": "int_listed", "type": "adjust", "status": "connected"}]}'
+    flokit.fail(Fault.answer(200, body), path=LIST, times=None)
+    both = asyncio.create_task(logs.fire("both", deferred(["int_listed", "int_unlisted"])))
+    listed = asyncio.create_task(logs.fire("listed", deferred("int_listed")))
+    assert (await listed)["ending"] == "ready"
+    assert not both.done()
+    assert (await both)["ending"] == "ready"
     assert ["The wait goes on" in line for line in logs.of("both")] == [True, False]
     assert "answers again" in logs.of("both")[1]
     assert logs.of("listed") == []
 
 
-def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator) -> None:
+@in_a_loop
+async def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator) -> None:
     """Not in the list and 404 when read singly: the one refusal that is about the integration itself."""
     flokit.add_integration(STRIPE, status="syncing")
-
-    async def main() -> dict[str, Any]:
-        other = asyncio.create_task(fire(deferred()))
-        event = await fire(deferred("int_01hx4j7stirpe"))
-        assert not other.done()
-        flokit.set_state(STRIPE, status="connected")
-        assert (await other)["ending"] == "ready"
-        return event
-
-    event = asyncio.run(main())
+    other = asyncio.create_task(fire(deferred()))
+    event = await fire(deferred("int_01hx4j7stirpe"))
+    assert not other.done()
+    flokit.set_state(STRIPE, status="connected")
+    assert (await other)["ending"] == "ready"
     assert (event["ending"], event["error"]) == ("failed", "FlokitNotFoundError")
     assert f"did you mean {STRIPE}?" in event["message"]
 
 
-def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> None:
     """One integration that FloKit describes wrongly does not stop the gates of all the others."""
     flokit.add_integration(STRIPE)
     flokit.add_integration("int_bad", type="adjust", last_synced_at="soon")
-    good, bad = asyncio.run(gather(deferred(), deferred("int_bad", timeout=0.4)))
+    good, bad = await gather(deferred(), deferred("int_bad", timeout=0.4))
     assert good["ending"] == "ready"
     assert bad["ending"] == "timed_out"
     assert "'last_synced_at'" in bad["message"]
@@ -268,7 +257,8 @@ def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> None:
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["cancelled", "broken"])
-def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
+@in_a_loop
+async def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, breaks: bool
 ) -> None:
     """The poll goes on for those who stay, also if the one who started it leaves, or an error of ours ends it."""
@@ -280,51 +270,40 @@ def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
             raise KeyError("a bug")
 
     looks(monkeypatch, note)
-
-    async def main() -> dict[str, Any]:
-        first = asyncio.create_task(fire(deferred("int_a")))
-        await polls(flokit, 1)
-        second = asyncio.create_task(fire(deferred("int_b")))
-        await more_polls(flokit, 2)
-        first.cancel()
-        with pytest.raises(KeyError if breaks else asyncio.CancelledError):
-            await first
-        await more_polls(flokit, 2)
-        flokit.set_state("int_b", status="connected")
-        return await second
-
-    assert asyncio.run(main())["ending"] == "ready"
+    first = asyncio.create_task(fire(deferred("int_a")))
+    await polls(flokit, 1)
+    second = asyncio.create_task(fire(deferred("int_b")))
+    await more_polls(flokit, 2)
+    first.cancel()
+    with pytest.raises(KeyError if breaks else asyncio.CancelledError):
+        await first
+    await more_polls(flokit, 2)
+    flokit.set_state("int_b", status="connected")
+    assert (await second)["ending"] == "ready"
 
 
-def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_a_loop
+async def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each connection has a poll of its own: one whose FloKit does not answer holds up no other."""
     flokit.add_integration(STRIPE)
-
-    async def main(silent: TransportServer) -> dict[str, Any]:
-        stuck = asyncio.create_task(fire(deferred(flokit_conn_id="silent")))
-        await until(lambda: silent.heads)
-        event = await fire(deferred())
-        assert not stuck.done()
-        stuck.cancel()
-        return event
-
     with TransportServer(hang) as silent:
         monkeypatch.setenv("AIRFLOW_CONN_SILENT", f"flokit://:key@127.0.0.1:{silent.port}/http?timeout=300")
-        assert asyncio.run(main(silent))["ending"] == "ready"
+        stuck = asyncio.create_task(fire(deferred(flokit_conn_id="silent")))
+        await until(lambda: silent.heads)
+        assert (await fire(deferred()))["ending"] == "ready"
+        assert not stuck.done()
+        stuck.cancel()
 
 
-def test_the_poll_stops_with_the_last_wait_and_begins_anew(flokit: Simulator) -> None:
+@in_a_loop
+async def test_the_poll_stops_with_the_last_wait_and_begins_anew(flokit: Simulator) -> None:
     """Nothing is left running, whether waits ended or were cancelled; who comes just then is served."""
     flokit.add_integration(STRIPE)
     flokit.add_integration("int_other", status="syncing")
-
-    async def main() -> list[dict[str, Any]]:
-        other = asyncio.create_task(fire(deferred("int_other")))
-        events = [await fire(deferred())]
-        other.cancel()
-        await asyncio.wait([other])
-        events += [await fire(deferred()) for _ in range(4)]
-        await until(lambda: len(asyncio.all_tasks()) == 1)
-        return events
-
-    assert [event["ending"] for event in asyncio.run(main())] == ["ready"] * 5
+    other = asyncio.create_task(fire(deferred("int_other")))
+    events = [await fire(deferred())]
+    other.cancel()
+    await asyncio.wait([other])
+    events += [await fire(deferred()) for _ in range(4)]
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert [event["ending"] for event in events] == ["ready"] * 5

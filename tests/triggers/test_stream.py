@@ -6,16 +6,17 @@ import asyncio
 import itertools
 import json
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_flokit.triggers import _asset_events
-from tests.triggers.polls import LIST, STRIPE, more_polls, until
+from tests.triggers.polls import LIST, STRIPE, in_a_loop, more_polls, until
 from tests.triggers.test_watchers import TIMES, seen, watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from airflow_provider_flokit.simulator import Simulator
     from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
@@ -111,30 +112,24 @@ class Triggerer:
             self.manager.confirm_persisted([seq for _, seq in waiting if seq is not None])
 
 
-def live(database: Database, play: Callable[[Triggerer], Awaitable[None]], **settings: Any) -> None:
-    """Let a triggerer live as long as something is played, and then be killed: nothing is saved on its way out."""
-
-    async def main() -> None:
-        await play(Triggerer(database, **settings))
-        kept = dict(database.store)
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        database.store = kept
-
-    asyncio.run(main())
+@asynccontextmanager
+async def life(database: Database, **settings: Any) -> AsyncIterator[Triggerer]:
+    """Let a triggerer live during the block, and then be killed: nothing is saved on its way out."""
+    yield Triggerer(database, **settings)
+    kept = dict(database.store)
+    running = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    database.store = kept
 
 
-def watch(flokit: Simulator, database: Database, *integration_ids: str) -> None:
+async def watch(flokit: Simulator, database: Database, *integration_ids: str) -> None:
     """Let a triggerer live that watches integrations, until it has seen how they are."""
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         for name in integration_ids or (STRIPE,):
             triggerer.start(watcher(name))
         await more_polls(flokit, 4)
-
-    live(database, play)
 
 
 def synced(flokit: Simulator, number: int, integration_id: str = STRIPE) -> None:
@@ -155,43 +150,43 @@ def test_one_stream_for_all_watchers_of_a_connection() -> None:
     assert watcher(poll_interval=60).shared_stream_key() != watcher().shared_stream_key()
 
 
-def test_a_quiet_watcher_writes_nothing(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_a_quiet_watcher_writes_nothing(flokit: Simulator, database: Database) -> None:
     """What has been seen is saved once at the beginning, so that the downtime after it is covered, and at changes."""
     for _ in range(2):
-        watch(flokit, database)
+        await watch(flokit, database)
         assert (database.writes, database.events) == (1, [])
 
 
-def test_a_sync_while_no_triggerer_runs_is_told_once(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_a_sync_while_no_triggerer_runs_is_told_once(flokit: Simulator, database: Database) -> None:
     """The next triggerer finds what the last one had seen."""
-    watch(flokit, database)
+    await watch(flokit, database)
     synced(flokit, 1)
     for _ in range(3):
-        watch(flokit, database)
+        await watch(flokit, database)
     assert database.told == [TIMES[1]]
 
 
-def test_a_triggerer_lost_after_the_event_does_not_repeat_it(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_a_triggerer_lost_after_the_event_does_not_repeat_it(flokit: Simulator, database: Database) -> None:
     """Once Airflow has confirmed the event, it is saved at once, before the next poll."""
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         triggerer.start(watcher())
         await seen(flokit)
         flokit.fail(503, times=None, path=LIST, after=2)
         synced(flokit, 1)
         await until(lambda: TIMES[1] in "".join(database.store.values()))
-
-    live(database, play)
     flokit.clear_faults()
-    watch(flokit, database)
+    await watch(flokit, database)
     assert database.told == [TIMES[1]]
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["before the event is stored", "before that is confirmed"])
-def test_a_lost_triggerer_loses_no_event(flokit: Simulator, database: Database, stored: bool) -> None:
+@in_a_loop
+async def test_a_lost_triggerer_loses_no_event(flokit: Simulator, database: Database, stored: bool) -> None:
     """The next one makes it again: told twice, with the same last_synced_at, only if the first reached the database."""
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         triggerer.persists = False
         triggerer.start(watcher())
         await seen(flokit)
@@ -200,25 +195,21 @@ def test_a_lost_triggerer_loses_no_event(flokit: Simulator, database: Database, 
         await more_polls(flokit, 4)
         if stored:
             triggerer.persist(confirm=False)
-
-    live(database, play)
-    watch(flokit, database)
+    await watch(flokit, database)
     assert database.told == [TIMES[1]] * (2 if stored else 1)
 
 
-def test_assets_that_share_a_trigger_go_on_without_the_store(
+@in_a_loop
+async def test_assets_that_share_a_trigger_go_on_without_the_store(
     flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow keeps one trigger row for equal triggers, and which asset is meant is not known: a warning says so."""
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         running = triggerer.start(watcher(), "first", "second")
         await seen(flokit)
         synced(flokit, 1)
         await seen(flokit)
         assert not running.done()
-
-    live(database, play)
     assert database.told == [TIMES[1]]
     assert database.store == {}
     (warning,) = [r.getMessage() for r in caplog.records if "without Airflow's asset state store" in r.getMessage()]
@@ -226,30 +217,30 @@ def test_assets_that_share_a_trigger_go_on_without_the_store(
     assert "let its arguments differ" in warning
 
 
-def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database) -> None:
     """Several integrations and several kinds of event on one asset are remembered apart."""
-
-    async def play(triggerer: Triggerer) -> None:
-        for trigger in (watcher(), watcher(OTHER), watcher(OTHER, on="error")):
-            triggerer.start(trigger, "both")
-        await more_polls(flokit, 4)
-
-    live(database, play)
-    synced(flokit, 1, STRIPE)
-    flokit.set_state(OTHER, status="error", error_message="bad")
-    for _ in range(2):
-        live(database, play)
+    for number in range(3):
+        async with life(database) as triggerer:
+            for trigger in (watcher(), watcher(OTHER), watcher(OTHER, on="error")):
+                triggerer.start(trigger, "both")
+            await more_polls(flokit, 4)
+        if number == 0:
+            synced(flokit, 1)
+            flokit.set_state(OTHER, status="error", error_message="bad")
     events = {(event["integration_id"], event["event"]) for event in database.events}
     assert events == {(STRIPE, "synced"), (OTHER, "error")}
     assert len(database.events) == 2
 
 
-def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(
+    flokit: Simulator, database: Database
+) -> None:
     """Without what was seen before, nothing is told, and nothing ends; once it can be read, nothing is lost."""
-    watch(flokit, database)
+    await watch(flokit, database)
     synced(flokit, 1)
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         database.away = "refuses"
         running = triggerer.start(watcher())
         await more_polls(flokit, 4)
@@ -257,21 +248,19 @@ def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(flokit: Simu
         database.away = ""
         await seen(flokit)
         assert not running.done()
-
-    live(database, play)
     assert database.told == [TIMES[1]]
 
 
 @pytest.mark.parametrize("away", ["refuses", "hangs"])
-def test_a_store_that_is_away_later_ends_no_watcher(
+@in_a_loop
+async def test_a_store_that_is_away_later_ends_no_watcher(
     flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, away: str
 ) -> None:
     """Events go on; what was seen is saved as soon as it can be; the trouble is told once, and once that it is over."""
     caplog.set_level(logging.INFO)
     if away == "hangs":
         monkeypatch.setattr(_asset_events, "_STORE_PATIENCE", 0.05)
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database) as triggerer:
         running = triggerer.start(watcher())
         await seen(flokit)
         database.away = away
@@ -282,22 +271,22 @@ def test_a_store_that_is_away_later_ends_no_watcher(
         database.away = ""
         await until(lambda: "works again." in caplog.text)
         assert not running.done()
-
-    live(database, play)
     assert caplog.text.count("what it has seen cannot be saved") == 1
     assert caplog.text.count("works again.") == 1
-    watch(flokit, database)
+    await watch(flokit, database)
     assert database.told == [TIMES[1]]
 
 
-def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(flokit: Simulator, database: Database) -> None:
+@in_a_loop
+async def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(
+    flokit: Simulator, database: Database
+) -> None:
     """Airflow fails that watcher and restarts it: it makes the event again; its neighbour is not disturbed."""
-
-    async def play(triggerer: Triggerer) -> None:
+    async with life(database, ack_timeout=1.0) as triggerer:
         first, second = triggerer.start(watcher()), triggerer.start(watcher(OTHER))
         await seen(flokit)
         triggerer.persists = False
-        synced(flokit, 1, STRIPE)
+        synced(flokit, 1)
         with pytest.raises(shared_stream.AckTimeout):
             await first
         triggerer.persists = True
@@ -305,8 +294,6 @@ def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(flokit: Simu
         synced(flokit, 2, OTHER)
         await until(lambda: database.events)
         assert not second.done()
-
-    live(database, play, ack_timeout=1.0)
-    watch(flokit, database, STRIPE, OTHER)
+    await watch(flokit, database, STRIPE, OTHER)
     assert [event["integration_id"] for event in database.events] == [OTHER, STRIPE]
     assert database.told == [TIMES[2], TIMES[1]]

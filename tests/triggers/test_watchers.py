@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +18,10 @@ from airflow_provider_flokit.models import Integration
 from airflow_provider_flokit.simulator import Fault
 from airflow_provider_flokit.triggers._asset_events import Memory, compare
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
-from tests.triggers.polls import LIST, STRIPE, deferred, fire, gets, more_polls, until
+from tests.triggers.polls import LIST, STRIPE, deferred, fire, gets, in_a_loop, more_polls, until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from airflow_provider_flokit.simulator import Simulator
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
@@ -46,8 +47,9 @@ async def seen(flokit: Simulator) -> None:
     await more_polls(flokit, 3)
 
 
-async def told(flokit: Simulator, play: Callable[[], Awaitable[None]], *triggers: FlokitSyncedTrigger) -> list[Any]:
-    """Return what triggers, run as before Airflow 3.3, tell while something is played; nothing is left of them."""
+@asynccontextmanager
+async def told(flokit: Simulator, *triggers: FlokitSyncedTrigger) -> AsyncIterator[list[Any]]:
+    """Collect what triggers, run as before Airflow 3.3, tell during the block; nothing is left of them."""
     events: list[Any] = []
 
     async def collect(trigger: FlokitSyncedTrigger) -> None:
@@ -56,13 +58,12 @@ async def told(flokit: Simulator, play: Callable[[], Awaitable[None]], *triggers
 
     tasks = [asyncio.create_task(collect(trigger)) for trigger in triggers]
     await seen(flokit)
-    await play()
+    yield events
     await seen(flokit)
     assert not [task for task in tasks if task.done()]
     for task in tasks:
         task.cancel()
     await until(lambda: len(asyncio.all_tasks()) == 1)
-    return events
 
 
 # Which events a look makes
@@ -130,11 +131,11 @@ def test_wrong_arguments_are_refused_when_the_dag_is_read(wrong: dict[str, Any])
 
 
 @needs_airflow_3
-def test_each_sync_and_each_error_make_one_event(flokit: Simulator) -> None:
+@in_a_loop
+async def test_each_sync_and_each_error_make_one_event(flokit: Simulator) -> None:
     """With both times, FloKit's message and the state; what was there before makes none."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-
-    async def play() -> None:
+    async with told(flokit, watcher(on="any")) as events:
         for state in (
             {"status": "syncing"},
             {"status": "connected", "last_synced_at": TIMES[1]},
@@ -142,20 +143,19 @@ def test_each_sync_and_each_error_make_one_event(flokit: Simulator) -> None:
         ):
             flokit.set_state(STRIPE, **state)
             await seen(flokit)
-
-    synced, error = asyncio.run(told(flokit, play, watcher(on="any")))
+    synced, error = events
     assert (synced["event"], synced["previous_synced_at"], synced["last_synced_at"]) == ("synced", TIMES[0], TIMES[1])
     assert (synced["integration_id"], synced["integration"]["status"]) == (STRIPE, "connected")
     assert (error["event"], error["error_message"]) == ("error", "bad signing secret")
 
 
 @needs_airflow_3
-def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
+@in_a_loop
+async def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
     """Two watchers and a task's wait on one connection make one request per interval together."""
     for name in ("int_a", "int_b", "int_c"):
         flokit.add_integration(name, last_synced_at=TIMES[0], status="syncing")
-
-    async def play() -> None:
+    async with told(flokit, watcher("int_a", poll_interval=0.3), watcher("int_b", poll_interval=5)) as events:
         wait = asyncio.create_task(fire(deferred("int_c", poll_interval=0.3)))
         began, before = time.monotonic(), gets(flokit)
         await more_polls(flokit, 3)
@@ -163,19 +163,17 @@ def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
         flokit.set_state("int_a", last_synced_at=TIMES[1])
         flokit.set_state("int_c", status="connected")
         assert (await wait)["ending"] == "ready"
-
-    triggers = [watcher("int_a", poll_interval=0.3), watcher("int_b", poll_interval=5)]
-    assert [each["integration_id"] for each in asyncio.run(told(flokit, play, *triggers))] == ["int_a"]
+    assert [each["integration_id"] for each in events] == ["int_a"]
 
 
 @needs_airflow_3
-def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is_its_end(
+@in_a_loop
+async def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is_its_end(
     flokit: SimulatedFlokit, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It may be there before its integration, and ends for nothing; nobody else would notice that it sees nothing."""
     caplog.set_level(logging.INFO)
-
-    async def play() -> None:
+    async with told(flokit, watcher()) as events:
         flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
         await seen(flokit)
         flokit.fail(503, times=3)
@@ -184,8 +182,7 @@ def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is_its_e
         flokit.set_state(STRIPE, last_synced_at=TIMES[1])
         await more_polls(flokit, 4)
         flokit.connect(api_key=key)
-
-    assert [each["last_synced_at"] for each in asyncio.run(told(flokit, play, watcher()))] == [TIMES[1]]
+    assert [each["last_synced_at"] for each in events] == [TIMES[1]]
     records = [r for r in caplog.records if f"The watcher of {STRIPE} (connection 'flokit_default')" in r.getMessage()]
     causes = [r.getMessage() for r in records if r.levelno == logging.ERROR]
     assert len(causes) == 3
@@ -194,15 +191,12 @@ def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is_its_e
 
 
 @needs_airflow_3
-def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simulator) -> None:
+@in_a_loop
+async def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simulator) -> None:
     """A list with gaps hides no sync; two watchers share the read."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
     flokit.fail(Fault.answer(200, b'{"integrations": []}'), path=LIST, times=None)
-
-    async def play() -> None:
+    async with told(flokit, watcher(), watcher()) as events:
         flokit.set_state(STRIPE, last_synced_at=TIMES[1])
-        await seen(flokit)
-
-    events = asyncio.run(told(flokit, play, watcher(), watcher()))
     assert [each["last_synced_at"] for each in events] == [TIMES[1]] * 2
     assert gets(flokit, f"{LIST}/{STRIPE}") <= gets(flokit)
