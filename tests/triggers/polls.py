@@ -23,11 +23,15 @@ LIST = "/v1/integrations"
 
 
 def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own; what it leaves running is cancelled."""
+    """Run a test in an event loop of its own, two minutes at most; what it leaves running is cancelled."""
+
+    async def main(fixtures: dict[str, Any]) -> None:
+        async with asyncio.timeout(120):
+            await test(**fixtures)
 
     @functools.wraps(test)
     def run(**fixtures: Any) -> None:
-        asyncio.run(test(**fixtures))
+        asyncio.run(main(fixtures))
 
     return run
 

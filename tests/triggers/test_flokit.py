@@ -47,36 +47,40 @@ def test_the_row_rebuilds_the_trigger() -> None:
     assert FlokitIntegrationTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
-def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
+@in_a_loop
+async def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
     """With start_from_trigger Airflow renders them in the triggerer; one that renders to nothing drops no condition."""
     started = trigger(synced_after="{{ data_interval_end }}")
     started.synced_after = None
-    event = asyncio.run(fire(started))
+    event = await fire(started)
     assert (event["ending"], event["error"]) == ("failed", "FlokitArgumentError")
     assert event["message"].startswith("FlokitIntegrationTrigger: synced_after rendered to None")
 
 
-def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: Simulator) -> None:
     """A restarted triggerer that finds the sync done says so, however late."""
     flokit.add_integration(STRIPE)
     late = trigger(deadline=time.time() - 60)
-    assert asyncio.run(fire(late))["ending"] == "ready"
+    assert (await fire(late))["ending"] == "ready"
     flokit.set_state(STRIPE, status="syncing")
-    assert asyncio.run(fire(late))["ending"] == "timed_out"
+    assert (await fire(late))["ending"] == "timed_out"
 
 
-def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_restarts(flokit: Simulator) -> None:
+@in_a_loop
+async def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_restarts(flokit: Simulator) -> None:
     """Without a deadline of its own, the trigger reckons from when Airflow will end the deferral."""
     flokit.add_integration(STRIPE, status="syncing")
     started = trigger(timeout=600)
     started.timeout_after = datetime.now(tz=UTC) + timedelta(seconds=BACKSTOP + 0.3)
-    event = asyncio.run(asyncio.wait_for(fire(started), 60))
+    event = await fire(started)
     assert event["ending"] == "timed_out"
     assert "within 10 min" in event["message"]
 
 
 @pytest.mark.parametrize("by_a_worker", [True, False], ids=["deferred by a worker", "started by the scheduler"])
-def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
+@in_a_loop
+async def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, by_a_worker: bool
 ) -> None:
     """A task that resumes soon after its worker deferred it could be taken for one that died."""
@@ -87,7 +91,7 @@ def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     # The triggerer says which task a trigger is for.
     started.task_instance = types.SimpleNamespace(task_id="wait", task=None)
     began = time.monotonic()
-    asyncio.run(fire(started))
+    await fire(started)
     assert (time.monotonic() - began >= settle) is by_a_worker
 
 

@@ -231,6 +231,7 @@ async def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Dat
     events = {(event["integration_id"], event["event"]) for event in database.events}
     assert events == {(STRIPE, "synced"), (OTHER, "error")}
     assert len(database.events) == 2
+    assert len(database.store) == 3
 
 
 @in_a_loop
