@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_flokit.gate.snapshot import Snapshot
-from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncReceipt
+from airflow_provider_flokit.models import Integration, SyncReceipt
 
 REQUESTED = datetime(2024, 3, 15, 12, tzinfo=UTC)
 BEFORE = REQUESTED - timedelta(hours=1)
-MESSAGE = "bad token"
+MESSAGES = {"error": "bad token", "new error": "quota exceeded"}
 
 
 def at(second: float) -> datetime:
@@ -20,36 +20,21 @@ def at(second: float) -> datetime:
 
 
 def state(text: str, integration_id: str = "int_1", kind: str = "stripe") -> Integration:
-    """
-    Return an integration.
-
-    :param text: Its status, ``new error`` for one with another message than before; with ``+1`` the first success since
-        the request has come, at second 1, with ``+2`` another at second 2; with ``never`` there was none ever.
-    :param integration_id: Its id.
-    :param kind: Its type.
-    """
+    """Return an integration of a status; ``+2``: last synced 2 s after the request; ``never``: not at all."""
     matched = re.fullmatch(r"(.*?)( never|\+(\d+))?", text)
     assert matched
-    status, suffix, number = matched.groups()
-    last = None if suffix == " never" else at(int(number)) if number else BEFORE
-    message = {"error": MESSAGE, "new error": "quota exceeded"}.get(status)
-    status = status.removeprefix("new ")
-    known = IntegrationStatus(status) if status in frozenset(map(str, IntegrationStatus)) else status
-    return Integration(integration_id, kind, known, last, message)
+    status, suffix, second = matched.groups()
+    last = None if suffix == " never" else at(int(second)) if second else BEFORE
+    fields = {"last_synced_at": last and last.isoformat(), "error_message": MESSAGES.get(status)}
+    return Integration.from_json(
+        {"id": integration_id, "type": kind, "status": status.removeprefix("new "), **fields},
+    )
 
 
 def receipt(baseline: str = "connected", integration_id: str = "int_1", **changes: Any) -> SyncReceipt:
     """Return the receipt of a sync that was requested, and accepted, when the integration looked like this."""
-    return SyncReceipt(
-        **{
-            "integration_id": integration_id,
-            "baseline": state(baseline, integration_id),
-            "triggered_at": REQUESTED,
-            "sync_id": "sync_1",
-            "idempotency_key": "key",
-            **changes,
-        }
-    )
+    fields = {"triggered_at": REQUESTED, "sync_id": "sync_1", "idempotency_key": "key", **changes}
+    return SyncReceipt(integration_id=integration_id, baseline=state(baseline, integration_id), **fields)
 
 
 def snapshot(*integrations: Integration | str, second: float = 20, **rest: Any) -> Snapshot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     import pytest
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 STRIPE = "int_01hx4j7stripe"
 LIST = "/v1/integrations"
+
+
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own, two minutes at most; what it leaves running is cancelled."""
+
+    async def main(fixtures: dict[str, Any]) -> None:
+        async with asyncio.timeout(120):
+            await test(**fixtures)
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(main(fixtures))
+
+    return run
 
 
 def trigger(integration_id: Any = STRIPE, **arguments: Any) -> FlokitIntegrationTrigger:
@@ -62,12 +77,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class TriggerLogs(logging.Handler):
-    """
-    Keeps what triggers log, by the context that they log in.
-
-    On Airflow 3 a trigger's log is one of structlog, which pytest does not see; the triggerer tells by the context to
-    whose log a line goes.
-    """
+    """Keeps what triggers log, by the context that they log in, which tells the triggerer to whose log a line goes."""
 
     whose: ContextVar[str] = ContextVar("whose", default="nobody's")
 
