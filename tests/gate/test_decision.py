@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge, may_be_queued
+from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
 from airflow_provider_flokit.models import IntegrationStatus
 from tests.gate.states import REQUESTED, at, receipt, state
 
