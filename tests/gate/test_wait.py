@@ -222,6 +222,14 @@ def test_silent_fail_logs_a_failure_once_and_goes_on(story: Story) -> None:
     assert wait.look(snapshot("connected")) is not None
 
 
+def test_silent_fail_logs_a_failure_that_is_forgiven_no_longer(story: Story) -> None:
+    """The integration is as it was; the verdict is not."""
+    wait = story.wait(tolerate_failures=True, receipt=receipt("error"), start_timeout=60)
+    assert wait.look(snapshot("error")) is None
+    assert wait.look(snapshot("error", second=61)) is None
+    assert [line.split()[0] for line in story.news()] == ["INFO", "ERROR"]
+
+
 # What it sits out
 
 
@@ -253,6 +261,16 @@ def test_a_wait_that_was_answered_sits_out_refusals_for_15_minutes(story: Story,
     story.second = 15 * MINUTE
     assert failure(wait.trouble(error), type(error)) == str(error)
     assert failure(story.wait().trouble(error), type(error)) == str(error)
+
+
+def test_one_that_cannot_be_read_hides_no_failure_of_another(story: Story) -> None:
+    """Failed as soon as one is; ready only when all were read, and a timeout tells what was known of each."""
+    unread = {"int_2": FlokitServerError("HTTP 503.")}
+    wait = story.wait(integration_id=["int_1", "int_2"])
+    assert wait.look(snapshot("syncing", state("syncing", "int_2"))) is None
+    assert wait.look(snapshot("connected", unread=unread)) is None
+    assert "int_2 (stripe) is syncing" in timeout(wait.timed_out())
+    failure(wait.look(snapshot("error", unread=unread)), FlokitSyncFailedError)
 
 
 def test_a_refused_single_read_is_a_refusal(story: Story) -> None:

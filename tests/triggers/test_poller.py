@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.simulator import Fault
+from airflow_provider_flokit.triggers import _poller
 from tests.transport_server import TransportServer, hang
 from tests.triggers.polls import (
     LIST,
@@ -135,6 +137,45 @@ async def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit
     assert {event["ending"] for event in events} == {"ready"}
     assert 2 <= gets(flokit) <= time.monotonic() - began + 1
     other.cancel()
+
+
+@in_a_loop
+async def test_a_refusal_that_was_under_way_is_not_told_to_who_joined_since(flokit: Simulator) -> None:
+    """The key was put right before this wait began: the old answer must not end it."""
+    flokit.add_integration(STRIPE)
+    flokit.add_integration("int_other", type="adjust", status="syncing")
+    flokit.fail(replace(Fault.answer(401), delay_before=0.5))
+    other = asyncio.create_task(fire(deferred("int_other")))
+    await polls(flokit, 1)
+    assert (await fire(trigger()))["ending"] == "ready"
+    other.cancel()
+
+
+@in_a_loop
+async def test_what_flokit_asks_outlives_a_wait(flokit: Simulator) -> None:
+    """A pause that was asked of one wait holds for the next one, also if none waits in between."""
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.rate_limited(600))
+    for _ in range(3):
+        assert (await fire(deferred(timeout=0.3)))["ending"] == "timed_out"
+    assert gets(flokit) == 1
+
+
+@in_a_loop
+async def test_single_reads_that_hang_hold_up_nobody_for_long(
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a poll have a bound together, however many the list does not hold."""
+    monkeypatch.setattr(_poller, "_SINGLES_PATIENCE", 0.2)
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.slow(600), path="/v1/integrations/*", times=None)
+    lost = [asyncio.create_task(fire(deferred(f"int_{number}"))) for number in range(20)]
+    wait = asyncio.create_task(fire(deferred()))
+    await polls(flokit, 2)
+    flokit.set_state(STRIPE, status="connected")
+    assert (await wait)["ending"] == "ready"
+    for each in lost:
+        each.cancel()
 
 
 # Trouble

@@ -66,6 +66,20 @@ async def told(flokit: Simulator, *triggers: FlokitSyncedTrigger) -> AsyncIterat
     await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
+@needs_airflow_3
+@in_a_loop
+async def test_a_watcher_that_comes_later_has_its_own_interval(flokit: Simulator) -> None:
+    """The poll is at the shortest interval asked for, from when that is asked."""
+    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
+    slow = asyncio.create_task(anext(watcher(poll_interval=600).run()))
+    await until(lambda: gets(flokit) >= 1)
+    quick = asyncio.create_task(anext(watcher().run()))
+    await seen(flokit)
+    flokit.set_state(STRIPE, last_synced_at=TIMES[1])
+    assert (await quick).payload["last_synced_at"] == TIMES[1]
+    slow.cancel()
+
+
 # Which events a look makes
 
 
