@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,6 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -43,30 +43,13 @@ class DeferredTask:
     try_began: datetime | None = None
     """When this try began, where Airflow's ``start_date`` is that of an earlier one."""
 
-    if TYPE_CHECKING:  # the operator's and the sensor's
-        task_id: str
-        timeout: float
-        execution_timeout: timedelta | None
-
-        def execute(self, context: Context) -> Any: ...
-
-        def execute_complete(self, context: Context, event: dict[str, Any]) -> Any: ...
-
-        def _last_look(self, context: Context) -> Any: ...
-
     @property
-    def _owner(self) -> str:
+    def _owner(self: Any) -> str:
         """The class and the task, for messages."""
         return f"{type(self).__name__} {self.task_id!r}"
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """
-        Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up.
-
-        :param next_method: The method to call.
-        :param next_kwargs: Its arguments.
-        :param context: The task's context.
-        """
+    def resume_execution(self: Any, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up."""
         arguments = next_kwargs or {}
         event = arguments.get("event")
         number = event.get("try_number") if isinstance(event, dict) else None
@@ -139,15 +122,8 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
     """
     if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
         return False
-    return all(_is_plain(value) for value in arguments.values())
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, str):
-        rest = _TEMPLATE.sub("", value) if AIRFLOW_V_3_3_PLUS else value
-        return not re.search(r"\{[{%#]", rest)
-    if isinstance(value, dict):
-        return all(_is_plain(each) for each in (*value, *value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(_is_plain(each) for each in value)
-    return value is None or isinstance(value, bool | int | float)
+    try:
+        text = json.dumps(arguments)
+    except TypeError:  # an XComArg
+        return False
+    return not re.search(r"\{[{%#]", _TEMPLATE.sub("", text) if AIRFLOW_V_3_3_PLUS else text)

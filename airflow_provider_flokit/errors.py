@@ -144,28 +144,15 @@ class FlokitWaitTimeoutError(FlokitError):
 
 
 def shown(text: object) -> str:
-    """
-    Return a text from outside so that it can stand in a message: one line, printable, cut at 500 characters.
-
-    :param text: What FloKit, a user or a library said.
-    """
+    """Return a text from outside so that it can stand in a message: one line, printable, cut at 500 characters."""
     return cut(escaped(" ".join(str(text)[: SHOWN_LENGTH * 4].split())), SHOWN_LENGTH)
 
 
 def escaped(text: str) -> str:
-    """
-    Return a text in which nothing acts on a terminal or hides: what is not printable is written by its number.
-
-    :param text: Any text; line breaks and tabs stay.
-    """
+    """Return a text in which nothing acts on a terminal or hides; line breaks and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def cut(text: str, length: int) -> str:
-    """
-    Return a text that is not longer than this, an ellipsis at its end if it was.
-
-    :param text: Any text.
-    :param length: Characters.
-    """
+    """Return a text of so many characters at most, with an ellipsis at its end if it was longer."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

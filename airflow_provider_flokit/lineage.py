@@ -16,8 +16,6 @@ from airflow_provider_flokit.errors import FlokitArgumentError
 from airflow_provider_flokit.models import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -71,16 +69,15 @@ class SyncReport:
         }
 
 
-def has_outlet(outlets: Iterable[object], integration_id: str) -> bool:
-    """Tell whether an integration is among a task's outlets."""
-    return any(integration_of(outlet) == integration_id for outlet in outlets)
+def outlets_of(task: Any, integration_id: str) -> list[Any]:
+    """Return the outlets of a task that stand for an integration."""
+    return [outlet for outlet in task.outlets if integration_of(outlet) == integration_id]
 
 
-def tell_outlets(context: Context, outlets: Sequence[object], report: SyncReport) -> None:
+def tell_outlets(task: Any, context: Context, report: SyncReport) -> None:
     """Add a report to the asset events of the integration's outlets."""
-    for outlet in outlets:
-        if integration_of(outlet) == report.now.id:
-            context["outlet_events"][outlet].extra.update(report.to_extra())  # type: ignore[index]
+    for outlet in outlets_of(task, report.now.id):
+        context["outlet_events"][outlet].extra.update(report.to_extra())
 
 
 def collect(hook: Any, integration_id: str, *, changed: bool) -> None:

@@ -39,28 +39,17 @@ _NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # one for the thousands of 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """
-    What is waited for.
-
-    :param ids: Integrations to wait for.
-    :param types: Types to wait for, each of which exactly one integration must have.
-    :param receipts: By integration id: the sync that has to be done.
-    :param synced_after: Server time that every ``last_synced_at`` has to reach.
-    :param start_timeout: Seconds for which an error older than a receipt's sync is forgiven.
-    :param fail_on_disconnected: Whether a disconnected integration ends the wait.
-    :param tolerate_failures: Go on waiting after a failure, only logging it (a sensor's ``silent_fail``).
-    :param single: Whether one integration was asked for, not a list.
-    """
+    """What is waited for, and how it is judged."""
 
     conn_id: str
     ids: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)
-    synced_after: datetime | None = None
-    start_timeout: float = START_TIMEOUT
+    types: tuple[str, ...] = ()  # exactly one integration must have each
+    receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)  # by integration id: the sync that has to be done
+    synced_after: datetime | None = None  # server time that every last_synced_at has to reach
+    start_timeout: float = START_TIMEOUT  # seconds for which an error older than a receipt's sync is forgiven
     fail_on_disconnected: bool = True
-    tolerate_failures: bool = False
-    single: bool = True
+    tolerate_failures: bool = False  # only logs them (a sensor's silent_fail)
+    single: bool = True  # one integration was asked for, not a list
 
     @classmethod
     def of(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration, SyncReceipt
 
 QUIET: Final = 30.0
-"""Seconds after which nothing has begun behind a success; see :func:`judge`."""
+"""Seconds after which nothing has begun behind a success."""
 
 
 class Readiness(StrEnum):
@@ -103,17 +103,12 @@ def judge(  # noqa: C901 - one case for each row of the table
 
     If a sync was running at the baseline and FloKit accepted another, ours may be queued behind it, and the first
     success be the other's. Then a first success counts only if the status is connected and it is 30 s old (nothing has
-    begun behind it) or this is the last look; a second success counts as above. An error before the first is the
-    other's: wait, until ``syncing`` was seen again or ``start_timeout`` is over; after the first it is ours.
+    begun behind it) or this is the last look. An error before the first success is the other's: wait, until ``syncing``
+    was seen again or ``start_timeout`` is over.
 
     :param at: Server time now.
-    :param receipt: The sync that has to be done; None if no particular one is waited for.
-    :param synced_after: Server time that ``last_synced_at`` has to reach.
-    :param seen: What was seen of the integration, this look included; needed with a receipt.
-    :param start_timeout: Seconds for which an error older than the sync is forgiven.
-    :param fail_on_disconnected: False waits for a disconnected integration to come back; not with a receipt.
+    :param seen: What was seen of the integration, this look included; None: nothing before it.
     :param last: Whether this is the last look, at the deadline.
-    :return: the verdict
     """
     if receipt is not None and receipt.skipped:
         if synced_after is None:
@@ -204,7 +199,6 @@ def _warning(now: Integration, at: datetime, receipt: SyncReceipt | None, what: 
     success = ago(now.last_synced_at, at)
     if receipt is None:
         return f"the data is there, last synced {success}; but by now the integration {what}"
-    if now.status == IntegrationStatus.ERROR:
-        failed = shown(now.error_message or "no reason given")
-        return f"a sync that began after the request succeeded at {success}; the latest one failed: {failed}"
-    return f"a sync that began after the request succeeded at {success}; by now the integration {what}"
+    failed = now.status == IntegrationStatus.ERROR
+    by_now = f"the latest one failed: {shown(now.error_message)}" if failed else f"by now the integration {what}"
+    return f"a sync that began after the request succeeded at {success}; {by_now}"

@@ -22,7 +22,7 @@ from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Cond
 from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
-from airflow_provider_flokit.lineage import SyncLineage, SyncReport, has_outlet, tell_outlets
+from airflow_provider_flokit.lineage import SyncLineage, SyncReport, outlets_of, tell_outlets
 from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, SyncReceipt
 from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 from airflow_provider_flokit.ui.link import LINKS
@@ -223,7 +223,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         return receipt
 
     def _has_outlet(self, integration: Integration) -> bool:
-        return self.wait_for_completion and has_outlet(self.outlets, integration.id)
+        return self.wait_for_completion and bool(outlets_of(self, integration.id))
 
     def _is_mine(self, integration: Integration) -> bool:
         """Tell whether this is the integration to sync; a cleared run may have rendered another one."""
@@ -280,7 +280,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         wanted = now.sync_stats is None and not receipt.skipped and self._has_outlet(now)
         later = self._statistics(now.id) if wanted else None
         self._report = SyncReport(now, receipt, later)
-        tell_outlets(context, self.outlets, self._report)
+        tell_outlets(self, context, self._report)
         store.forget()
         return receipt.to_json()
 

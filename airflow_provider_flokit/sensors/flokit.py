@@ -23,7 +23,7 @@ from airflow_provider_flokit._airflow import BACKSTOP, DeferredTask, can_start_f
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT, TEMPLATED, Checker, Conditions
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
-from airflow_provider_flokit.lineage import SyncReport, has_outlet, tell_outlets
+from airflow_provider_flokit.lineage import SyncReport, outlets_of, tell_outlets
 from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
@@ -120,12 +120,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
             self._start_from_trigger()
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """
-        Render, and read the outputs of a mapped task in one request; its lazy sequence makes one for each item.
-
-        :param context: The task's context.
-        :param jinja_env: Airflow's environment for templates.
-        """
+        """Render, and read the outputs of a mapped task in one request; its lazy sequence makes one for each item."""
         super().render_template_fields(context, jinja_env)
         for name in TEMPLATED:
             value = getattr(self, name)
@@ -163,12 +158,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, outcome, wait.conditions))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """
-        Go on after the trigger fired.
-
-        :param context: The task's context.
-        :param event: The trigger's event.
-        """
+        """Go on after the trigger fired."""
         with self._ending():
             return self._conclude(context, Outcome.from_event(event), self._conditions())
 
@@ -256,9 +246,9 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
                 raise outcome.exception()
         hook = FlokitHook(conditions.conn_id)
         for now in outcome.integrations:
-            if has_outlet(self.outlets, now.id):
+            if outlets_of(self, now.id):
                 later = hook.statistics(now.id) if now.sync_stats is None else None
-                tell_outlets(context, self.outlets, SyncReport(now, conditions.receipts.get(now.id), later))
+                tell_outlets(self, context, SyncReport(now, conditions.receipts.get(now.id), later))
         self.log.info("Ready: %s.", conditions.describe(timezone.utcnow()))
         states = [integration.to_json() for integration in outcome.integrations]
         return states[0] if conditions.single else states
