@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pendulum
+import pytest
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
@@ -31,15 +33,34 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow.triggers.base import TriggerEvent
+    from airflow_provider_flokit.simulator import Simulator
 
 WORKER, RESCHEDULE, DEFERRED, ABANDONED = "worker", "reschedule", "deferred", "abandoned"
 AIRFLOW_ENDS_A_DEFERRAL = {"error": "Trigger/execution timeout"}
+
+STRIPE, ADJUST, ADAPTY = "int_01hx4j7stripe", "int_01hx4j7adjust", "int_01hx4j7adapty"
+LIST = "/v1/integrations"
+BEFORE, AFTER = "2024-03-15T12:00:00Z", "2024-03-15T13:00:00Z"
+
+SENSORS = pytest.mark.parametrize("mode", [WORKER, RESCHEDULE, DEFERRED])
+"""For what a sensor does in each of its modes."""
+
+EACH_FORM = [
+    ("sensor", WORKER),
+    ("sensor", RESCHEDULE),
+    ("sensor", DEFERRED),
+    ("operator", WORKER),
+    ("operator", DEFERRED),
+]
+FORMS = pytest.mark.parametrize("form", EACH_FORM, ids=" ".join)
+"""For a wait for a sync in each of its forms; see :func:`sync_and_wait`."""
 
 
 class TaskStateStore:
@@ -67,28 +88,14 @@ class TaskInstance:
 
     task: BaseOperator
     xcoms: dict[str, Any] = field(default_factory=dict)
-    traces: list[Any] = field(default_factory=list)
     first_reschedule: datetime | None = None
-    dag_id: str = "dag"
-    run_id: str = "run"
-    map_index: int = -1
     try_number: int = 1
     max_tries: int = 0
     start_date: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
-    @property
-    def task_id(self) -> str:
-        """Id of the task."""
-        return self.task.task_id
-
     def xcom_push(self, key: str, value: Any) -> None:
         """Store an XCom, through JSON as Airflow does."""
         self.xcoms[key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int = -1) -> Any:
-        """Read an XCom of this task."""
-        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
-        return self.xcoms.get(key)
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         """Tell when the task was first rescheduled."""
@@ -97,39 +104,61 @@ class TaskInstance:
 
 @dataclass(frozen=True)
 class End:
-    """
-    How a task ended.
+    """How a task ended."""
 
-    :param state: success, failed or skipped.
-    :param error: The exception's class.
-    :param message: Its message.
-    :param xcoms: All XComs, the return value among them.
-    :param extras: What the asset events of the task's outlets carry, by the asset's URI.
-    :param traces: What else it left: its exception, its trigger's row and event, its rendered fields.
-    """
-
-    state: str
-    error: str
-    message: str
-    xcoms: dict[str, Any]
-    extras: dict[str, Any] = field(default_factory=dict)
-    traces: list[Any] = field(default_factory=list, compare=False, repr=False)
+    state: str  # success, failed or skipped
+    error: str  # the exception's class
+    message: str  # and what it says
+    xcoms: dict[str, Any]  # the return value among them
+    extras: dict[str, Any] = field(default_factory=dict)  # of the asset events of its outlets, by the asset's URI
 
     @property
     def value(self) -> Any:
         """The return value."""
         return self.xcoms.get("return_value")
 
+    @property
+    def last_seen(self) -> dict[str, Any]:
+        """The integration as a wait that succeeded saw it last."""
+        assert self.state == "success", self.message
+        state: dict[str, Any] = self.xcoms.get("integration") or self.value
+        return state
+
+
+def sense(mode: str = WORKER, *, settle: float = 0.0, **arguments: Any) -> End:
+    """Wait with a sensor that looks often."""
+    settings: dict[str, Any] = {
+        "poke_interval": 0.05,
+        "timeout": 60,
+        "deferrable": mode in (DEFERRED, ABANDONED),
+        "mode": "reschedule" if mode == RESCHEDULE else "poke",
+        **arguments,
+    }
+    return run(lambda: FlokitIntegrationSensor(task_id="wait", **settings), mode, settle=settle)
+
+
+def operate(mode: str = WORKER, *, settle: float = 0.0, **arguments: Any) -> End:
+    """Start a sync, and wait for it, looking often, if asked to."""
+    settings: dict[str, Any] = {
+        "integration_id": STRIPE,
+        "poll_interval": 0.05,
+        "timeout": 60,
+        "deferrable": mode in (DEFERRED, ABANDONED),
+        **arguments,
+    }
+    return run(lambda: FlokitTriggerSyncOperator(task_id="sync", **settings), mode, settle=settle)
+
+
+def sync_and_wait(form: tuple[str, str], *, interval: float = 0.05, **settings: Any) -> End:
+    """Start a sync and wait for it, as one task or as two."""
+    kind, mode = form
+    if kind == "operator":
+        return operate(mode, wait_for_completion=True, poll_interval=interval, **settings)
+    return sense(mode, receipt=operate().value, poke_interval=interval, **settings)
+
 
 def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None, *, settle: float = 0.0) -> End:
-    """
-    Run a task to its end.
-
-    :param make: Makes the task, with ``deferrable`` and ``mode`` set as the mode needs.
-    :param mode: One of the four.
-    :param monkeypatch: Ignored; some callers pass it.
-    :param settle: Seconds below which a task polls on in the worker instead of leaving it.
-    """
+    """Run a task, made with ``deferrable`` and ``mode`` as its mode needs, to its end; ``settle`` is its SETTLE."""
     ti = TaskInstance(make())
     events = _outlet_events()
     context: Any = {"ti": ti, "task_instance": ti, "outlet_events": events}
@@ -138,15 +167,11 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None, *,
             value = (_rescheduled if mode == RESCHEDULE else _resumed)(make, ti, context, mode)
     except (Exception, AirflowTaskTimeout) as error:
         state = "skipped" if isinstance(error, AirflowSkipException) else "failed"
-        return End(state, type(error).__name__, str(error), ti.xcoms, traces=[error, *_traces(ti)])
+        return End(state, type(error).__name__, str(error), ti.xcoms)
     if value is not None:
         ti.xcom_push("return_value", value)
     extras = {outlet.uri: json.loads(json.dumps(events[outlet].extra)) for outlet in ti.task.outlets}
-    return End("success", "", "", ti.xcoms, extras, _traces(ti))
-
-
-def _traces(ti: TaskInstance) -> list[Any]:
-    return [*ti.traces, *(getattr(ti.task, name) for name in ti.task.template_fields)]
+    return End("success", "", "", ti.xcoms, extras)
 
 
 def _outlet_events() -> Any:
@@ -165,7 +190,6 @@ def _rescheduled(make: Callable[[], BaseOperator], ti: TaskInstance, context: An
             try:
                 return ti.task.execute(context)
             except AirflowRescheduleException as again:
-                ti.traces.append(again)
                 ti.first_reschedule = ti.first_reschedule or started
                 time.sleep(max((again.reschedule_date - datetime.now(tz=UTC)).total_seconds(), 0))
 
@@ -179,28 +203,23 @@ def _resumed(make: Callable[[], BaseOperator], ti: TaskInstance, context: Any, m
         ti.task = make()
         if mode == ABANDONED:
             return ti.task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
-        path, arguments, event, trigger = fired(deferred)
-        ti.traces += [path, arguments, event, trigger]
-        return ti.task.resume_execution(deferred.method_name, {**(deferred.kwargs or {}), "event": event}, context)
+        arguments = {**(deferred.kwargs or {}), "event": event_of(deferred)}
+        return ti.task.resume_execution(deferred.method_name, arguments, context)
 
 
 def event_of(deferred: TaskDeferred) -> Any:
     """Run a deferral's trigger, rebuilt from its row, and return the event as it comes out of the database."""
-    return fired(deferred)[2]
-
-
-def fired(deferred: TaskDeferred) -> tuple[str, dict[str, Any], Any, Any]:
-    """Run a deferral's trigger, rebuilt from its row; return the row, the event as the database has it, the trigger."""
     path, arguments = deferred.trigger.serialize()
     module, _, name = path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
-    return path, arguments, json.loads(json.dumps(asyncio.run(_first_event(trigger)).payload)), trigger
+    return json.loads(json.dumps(asyncio.run(first_event(trigger))))
 
 
-async def _first_event(trigger: Any) -> TriggerEvent:
+async def first_event(trigger: Any) -> Any:
+    """Run a trigger to its first event, and return what that carries."""
     events = trigger.run()
     try:
-        return await anext(events)
+        return (await anext(events)).payload
     finally:
         await events.aclose()
         await asyncio.sleep(0)
@@ -216,3 +235,33 @@ def airflow_in(zone: str) -> Iterator[None]:
         yield
     if hasattr(module, "initialize"):
         module.initialize("UTC")
+
+
+@contextmanager
+def staged(flokit: Simulator, *acts: Callable[[], object]) -> Iterator[None]:
+    """Do one thing after the other while the block waits, each when two looks have shown how it was before."""
+    failures: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            for act in acts:
+                until, seen = time.monotonic() + 50, looks(flokit)
+                while looks(flokit) < seen + 2:
+                    assert time.monotonic() < until, "nobody looks"
+                    time.sleep(0.005)
+                act()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    assert failures == []
+
+
+def looks(flokit: Simulator, status: int | None = None) -> int:
+    """Count the requests for the list, which waits alone make; or its answers of one status."""
+    return sum(r.path == LIST and status in (None, r.status) for r in flokit.requests)
