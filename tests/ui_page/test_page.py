@@ -315,24 +315,17 @@ def test_it_is_asked_again_later(log_in: Login, flokit: Simulator, monkeypatch: 
     assert "HTTP 503" not in text(log_in().get("/flokit/").text)
 
 
-def test_one_that_cannot_be_asked(log_in: Login, database: Database) -> None:
-    """It says why in its place, with who waits for it, while the others show."""
-    with Simulator() as other:
-        database.connect("flokit_wrong_key", other)
-        other.rotate_key()
-        database.deferred("load", "wait", integration_id="int_emea", flokit_conn_id="flokit_wrong_key")
-        page = log_in().get("/flokit/").text
-    assert "HTTP 401" in text(page)
-    assert "int_emea unknown load · wait" in rows(page)["int_emea"]
-    assert "3 h ago" in rows(page)[STRIPE]
-
-
-def test_a_slow_one_holds_up_nobody(log_in: Login, database: Database) -> None:
-    """Workspaces that do not answer cost one short patience together, and are told of while the other shows."""
-    with Simulator() as slow:
+def test_those_that_cannot_be_asked(log_in: Login, database: Database) -> None:
+    """Each says why in its place, with who waits for it; slow ones cost one short patience; and the others show."""
+    with Simulator() as slow, Simulator() as strict:
         for name in ("flokit_a", "flokit_b"):
             database.connect(name, slow)
         slow.fail(Fault.slow(60), times=2)
+        database.connect("flokit_wrong_key", strict)
+        strict.rotate_key()
+        database.deferred("load", "wait", integration_id="int_emea", flokit_conn_id="flokit_wrong_key")
         page = log_in().get("/flokit/").text
     assert text(page).count("FloKit has not answered yet") == 2
+    assert "HTTP 401" in text(page)
+    assert "int_emea unknown load · wait" in rows(page)["int_emea"]
     assert "3 h ago" in rows(page)[STRIPE]
