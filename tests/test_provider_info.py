@@ -141,11 +141,13 @@ def test_hook_has_the_same_labels() -> None:
     reason="Flask-AppBuilder, which draws Airflow 2's connection form, is not installed",
 )
 def test_hook_has_the_same_fields() -> None:
-    """Airflow 2 gets the form's fields from the hook: the names and labels of the metadata, all of them texts."""
+    """Airflow 2 gets the form's fields from the hook: the names and labels of the metadata, all texts or secrets."""
     widgets = FlokitHook.get_connection_form_widgets()
     assert {name: (widget.kwargs["label"], widget.kwargs["description"]) for name, widget in widgets.items()} == {
         name: (field["label"], field["description"]) for name, field in CONNECTION["conn-fields"].items()
     }
+    secret = widgets.pop("proxies")
+    assert secret.field_class.__name__ == "PasswordField"
     assert {widget.field_class.__name__ for widget in widgets.values()} == {"StringField"}
 
 

@@ -261,13 +261,24 @@ class FlokitHook(_ClientHook):
 
         All are texts: Airflow 2 puts a stored value into a box or a number field only if it is true.
         """
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from wtforms import StringField
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+        from wtforms import PasswordField, StringField
 
-        return {
-            name: StringField(label=field["label"], description=field["description"], widget=BS3TextFieldWidget())
-            for name, field in _form()["conn-fields"].items()
-        }
+        class StoredSecret(BS3PasswordFieldWidget):  # type: ignore[misc, unused-ignore]
+            """Sends no browser what is stored: Airflow 2 leaves an extra alone that comes back as this text."""
+
+            def __call__(self, field: Any, **attributes: Any) -> Any:
+                if field.data and not field.raw_data:
+                    attributes["value"] = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
+                return super().__call__(field, **attributes)
+
+        def draw(about: dict[str, Any]) -> Any:
+            words = {"label": about["label"], "description": about["description"]}
+            if about["schema"].get("format") == "password":
+                return PasswordField(**words, widget=StoredSecret(hide_value=False))
+            return StringField(**words, widget=BS3TextFieldWidget())
+
+        return {name: draw(about) for name, about in _form()["conn-fields"].items()}
 
 
 class FlokitAsyncHook(_ClientHook):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, timezone
 
@@ -21,23 +21,14 @@ class FlokitIntegrationLink(BaseOperatorLink):
     name = "FloKit integration"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return where the page shows what a task, rendered by now, is about."""
-        fields = {name: getattr(operator, name, None) for name in (*TEMPLATED, "flokit_conn_id")}
-        conditions = read_conditions(fields)
-        if conditions is None:
-            return "flokit/"
-        (only,) = conditions.ids if len(conditions.ids) == 1 else ("",)
-        query = "?" + urlencode({"q": conditions.types[0]}) if len(conditions.types) == 1 else ""
-        return f"flokit/{query}#{anchor(conditions.conn_id, only)}"
+        """Return where the page shows what a task, rendered by now, is about: its filter has the id or the type."""
+        conditions = read_conditions({name: getattr(operator, name, None) for name in (*TEMPLATED, "flokit_conn_id")})
+        names = (*conditions.ids, *conditions.types) if conditions else ()
+        return f"flokit/?{urlencode({'q': names[0]})}" if len(names) == 1 else "flokit/"
 
 
 LINKS = (FlokitIntegrationLink(),) if HAS_PAGE else ()
 """The extra links of the operator and the sensor."""
-
-
-def anchor(conn_id: str, integration_id: str = "") -> str:
-    """Return the name of an integration's place in the page, or of its connection's."""
-    return "/".join(quote(part, safe="") for part in (conn_id, integration_id) if part)
 
 
 def read_conditions(fields: Mapping[str, Any]) -> Conditions | None:

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
 
-from airflow.jobs.job import Job
 from airflow.models.asset import AssetModel
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
@@ -24,139 +24,120 @@ from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, Fl
 from airflow_provider_flokit.ui.link import read_conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 _OPERATOR, _SENSOR = "FlokitTriggerSyncOperator", "FlokitIntegrationSensor"
+_TASK = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingTask:
+class Waiter:
     """
-    A task that waits. None: the database does not tell.
+    A task that waits, or an asset that is watched.
 
-    :param complete: Whether the conditions are all that it waits for, so that they can be judged.
-    :param unattended: Whether it is deferred and no triggerer is alive to look for it.
+    :param href: Where Airflow shows it; all mapped instances of a task in one place.
+    :param conditions: What is waited for, None if the database does not tell.
+    :param complete: Whether a task waits for nothing else, so that the conditions can be judged.
+    :param told: The latest success that an asset's watcher has told of.
     """
 
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
+    name: str
+    href: str
     conn_id: str
     conditions: Conditions | None
-    since: datetime | None
+    dag_id: str = ""
+    asset_id: str = ""
+    complete: bool = False
+    since: datetime | None = None
     until: datetime | None = None
-    complete: bool = True
-    unattended: bool = False
+    told: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedAsset:
-    """
-    An asset with a watcher of ours.
-
-    :param seen: The latest success that the watcher has told of, None if the database does not tell (before 3.3).
-    :param unattended: Whether no triggerer is alive to look for it.
-    """
-
-    id: int
-    name: str
-    conn_id: str
-    integration_id: str
-    seen: datetime | None = None
-    unattended: bool = False
+def read_waiters(session: Session) -> list[Waiter]:
+    """Return all who wait."""
+    return [*_deferred_tasks(session), *_tasks_in_workers(session), *_watched_assets(session)]
 
 
-def read_waiting_tasks(session: Session) -> list[WaitingTask]:
-    """Return the tasks that wait: deferred, rescheduled, or running in a worker."""
-    key = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
-    in_triggerer = (
-        select(*key, Trigger)
-        .join(Trigger, TaskInstance.trigger_id == Trigger.id)
-        .where(TaskInstance.state == TaskInstanceState.DEFERRED, Trigger.classpath == _path(FlokitIntegrationTrigger))
-        .options(lazyload(Trigger.task_instance))
-    )
-    deferred = session.execute(in_triggerer).all()
-    alive = _alive_triggerers(session, (row.Trigger for row in deferred))
-    tasks = []
-    for row in deferred:
+def read_connections_of_assets(session: Session) -> set[str]:
+    """Return the connections that ``flokit://`` assets name."""
+    uris = select(AssetModel.uri).where(AssetModel.uri.startswith("flokit://"), AssetModel.active.has())
+    return {unquote(urlsplit(uri).netloc) for uri in session.scalars(uris)}
+
+
+def _deferred_tasks(session: Session) -> Iterator[Waiter]:
+    query = select(*_TASK, Trigger).join(Trigger, TaskInstance.trigger_id == Trigger.id)
+    query = query.where(TaskInstance.state == TaskInstanceState.DEFERRED, _is_a(FlokitIntegrationTrigger))
+    for row in session.execute(query.options(lazyload(Trigger.task_instance))):
         fields = row.Trigger.kwargs
-        conditions, complete = _conditions(fields)
         length, deadline = timedelta(seconds=fields["timeout"]), fields.get("deadline")
         # One that was started without a worker has its deadline from when it begins.
         until = row.Trigger.created_date + length if deadline is None else datetime.fromtimestamp(deadline, UTC)
-        conn_id, unattended = str(fields["flokit_conn_id"]), row.Trigger.triggerer_id not in alive
-        tasks.append(WaitingTask(*row[:4], conn_id, conditions, until - length, until, complete, unattended))
+        yield _task(row, fields, since=until - length, until=until)
 
+
+def _tasks_in_workers(session: Session) -> Iterator[Waiter]:
     rendered = RenderedTaskInstanceFields
     first_poke = select(func.min(TaskReschedule.start_date)).where(TaskReschedule.ti_id == TaskInstance.id)
-    in_worker = (
-        select(
-            *key,
-            TaskInstance.operator,
-            func.coalesce(first_poke.scalar_subquery(), TaskInstance.start_date).label("since"),
-            rendered.rendered_fields,
-        )
-        .join(rendered, and_(*(column == getattr(rendered, column.key) for column in key)))
-        .where(
-            TaskInstance.operator.in_((_OPERATOR, _SENSOR)),
-            TaskInstance.state.in_((TaskInstanceState.RUNNING, TaskInstanceState.UP_FOR_RESCHEDULE)),
-        )
+    since = func.coalesce(first_poke.scalar_subquery(), TaskInstance.start_date).label("since")
+    query = select(*_TASK, TaskInstance.operator, since, rendered.rendered_fields)
+    query = query.join(rendered, and_(*(column == getattr(rendered, column.key) for column in _TASK)))
+    query = query.where(
+        TaskInstance.operator.in_((_OPERATOR, _SENSOR)),
+        TaskInstance.state.in_((TaskInstanceState.RUNNING, TaskInstanceState.UP_FOR_RESCHEDULE)),
     )
-    for row in session.execute(in_worker):
-        conditions, complete = _conditions(row.rendered_fields)
+    for row in session.execute(query):
         # The sync that an operator has started is known to its worker alone.
-        complete = complete and row.operator == _SENSOR
-        conn_id = str(row.rendered_fields.get("flokit_conn_id"))
-        tasks.append(WaitingTask(*row[:4], conn_id, conditions, row.since, complete=complete))
-    return sorted(tasks, key=lambda task: (task.dag_id, task.run_id, task.task_id, task.map_index))
+        yield _task(row, row.rendered_fields, complete=row.operator == _SENSOR, since=row.since)
 
 
-def read_watched_assets(session: Session) -> list[WatchedAsset]:
-    """Return the assets that are watched."""
-    query = select(AssetModel.id, AssetModel.name, Trigger)
+def _task(row: Any, fields: Mapping[str, Any], *, complete: bool = True, **values: Any) -> Waiter:
+    fields = {name: fields.get(name) for name in (*TEMPLATED, "flokit_conn_id")}
+    if (conditions := read_conditions(fields)) is None:
+        # A template that only the triggerer renders, or a receipt that Airflow has cut: the rest may tell.
+        conditions, complete = read_conditions({**fields, "receipt": None, "synced_after": None}), False
+    dag_id, run_id, task_id = (quote(part, safe="") for part in row[:3])
+    return Waiter(
+        name=f"{row.dag_id} · {row.task_id}",
+        href=f"../dags/{dag_id}/runs/{run_id}/tasks/{task_id}{'/mapped' if row.map_index >= 0 else ''}",
+        conn_id=str(fields["flokit_conn_id"]),
+        conditions=conditions,
+        dag_id=row.dag_id,
+        complete=complete,
+        **values,
+    )
+
+
+def _watched_assets(session: Session) -> Iterator[Waiter]:
+    query = select(AssetModel.id, AssetModel.name, Trigger).where(_is_a(FlokitSyncedTrigger))
     # Airflow 3.1 has no rows for watchers, only for assets and triggers.
     query = query.join(AssetModel.watchers).join(Trigger) if AIRFLOW_V_3_2_PLUS else query.join(AssetModel.triggers)
-    query = query.where(Trigger.classpath == _path(FlokitSyncedTrigger)).options(lazyload(Trigger.task_instance))
-    rows = session.execute(query.order_by(AssetModel.name)).all()
-    alive = _alive_triggerers(session, (row.Trigger for row in rows))
-    seen = _seen_syncs(session, [row.id for row in rows])
-    assets = []
-    for row in rows:
+    told = _told_successes(session)
+    for row in session.execute(query.options(lazyload(Trigger.task_instance))):
         fields = row.Trigger.kwargs
-        of = (fields["integration_id"], fields["flokit_conn_id"], fields["on"])
-        unattended = row.Trigger.triggerer_id not in alive
-        assets.append(WatchedAsset(row.id, row.name, of[1], of[0], seen.get((row.id, store_key(*of))), unattended))
-    return assets
+        integration_id, conn_id = fields["integration_id"], fields["flokit_conn_id"]
+        yield Waiter(
+            name=f"asset {row.name}",
+            href=f"../assets/{row.id}",
+            conn_id=conn_id,
+            conditions=Conditions(conn_id, ids=(integration_id,)),
+            asset_id=str(row.id),
+            told=told.get((row.id, store_key(integration_id, conn_id, fields["on"]))),
+        )
 
 
-def _path(trigger: type) -> str:
-    return f"{trigger.__module__}.{trigger.__qualname__}"
-
-
-def _conditions(fields: Mapping[str, Any]) -> tuple[Conditions | None, bool]:
-    """Return what is waited for and whether that is all: a template that only the triggerer renders says less."""
-    fields = {name: fields.get(name) for name in (*TEMPLATED, "flokit_conn_id")}
-    if (conditions := read_conditions(fields)) is not None:
-        return conditions, True
-    return read_conditions({**fields, "receipt": None, "synced_after": None}), False
-
-
-def _alive_triggerers(session: Session, triggers: Iterable[Trigger]) -> set[int]:
-    ids = {trigger.triggerer_id for trigger in triggers} - {None}
-    return {job.id for job in session.scalars(select(Job).where(Job.id.in_(ids))) if job.is_alive()} if ids else set()
-
-
-def _seen_syncs(session: Session, asset_ids: list[int]) -> dict[tuple[int, str], datetime | None]:
-    """Return the latest success that each watcher remembers, by asset and key; Airflow 3.3 keeps that."""
-    if not AIRFLOW_V_3_3_PLUS or not asset_ids:
+def _told_successes(session: Session) -> dict[tuple[int, str], datetime | None]:
+    """Return the latest success that each watcher has told of, by asset and key; Airflow 3.3 keeps that."""
+    if not AIRFLOW_V_3_3_PLUS:
         return {}
-    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.models.asset_state_store import AssetStateStoreModel as Store
 
-    found = {}
-    for row in session.scalars(select(AssetStateStoreModel).where(AssetStateStoreModel.asset_id.in_(asset_ids))):
-        if memory := Memory.from_json(json.loads(row.value)):
-            found[row.asset_id, row.key] = memory.last_synced_at
-    return found
+    rows = session.execute(select(Store.asset_id, Store.key, Store.value).where(Store.key.startswith("flokit/")))
+    memories = {(asset_id, key): Memory.from_json(json.loads(value)) for asset_id, key, value in rows}
+    return {place: memory.last_synced_at for place, memory in memories.items() if memory}
+
+
+def _is_a(kind: type) -> ColumnElement[bool]:
+    return Trigger.classpath == f"{kind.__module__}.{kind.__qualname__}"

@@ -1,22 +1,24 @@
-"""What FloKit says of each connection's workspace: asked once in 15 s, however many people look."""
+"""What FloKit says of each connection's workspace, and who waits for what in it."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
-from airflow_provider_flokit.gate.words import duration
+from airflow_provider_flokit.errors import FlokitError
+from airflow_provider_flokit.gate.decision import Readiness, judge
+from airflow_provider_flokit.gate.words import duration, moment, suggestion
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator
 
     from airflow_provider_flokit.gate.snapshot import Snapshot
+    from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.ui.waits import Waiter
 
 MAX_AGE: Final = 15.0
 """Seconds for which an answer, or that there was none, is shown again without asking."""
@@ -24,14 +26,34 @@ MAX_AGE: Final = 15.0
 PATIENCE: Final = 5.0
 """Seconds for which a page waits for FloKit; an answer that takes longer is in the next one."""
 
+BEHIND: Final = timedelta(minutes=5)
+"""After this a watcher that has not told of a success is stuck: polls come more often, also after an outage."""
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen of a workspace, when by the monotonic clock, and why FloKit could not be asked since."""
+_RANKS: Final = {"error": 0, "disconnected": 1, "syncing": 3, "connected": 4}
+"""What comes first; between them what is not found, unknown or not documented."""
 
-    snapshot: Snapshot | None = None
-    seen_at: float = -math.inf
-    trouble: str = ""
+
+class Look(threading.Thread):
+    """One look at the workspace of a connection; until FloKit answers, it shows what the last one saw."""
+
+    def __init__(self, conn_id: str, last: Look | None) -> None:
+        # A daemon: whatever it hangs in does not hold up the end of the API server.
+        super().__init__(name="flokit-page", daemon=True)
+        self.conn_id = conn_id
+        self.begun_at = time.monotonic()
+        self.snapshot: Snapshot | None = last.snapshot if last else None
+        self.seen_at: float = last.seen_at if last else self.begun_at
+        self.trouble = "FloKit has not answered yet."
+
+    def run(self) -> None:
+        """Ask FloKit, once."""
+        try:
+            self.snapshot = FlokitHook(self.conn_id).observe(())
+            self.seen_at, self.trouble = time.monotonic(), ""
+        except FlokitError as error:
+            self.trouble = str(error)
+        except Exception as error:
+            self.trouble = f"FloKit cannot be asked: {type(error).__name__}."
 
     @property
     def age(self) -> float:
@@ -39,57 +61,85 @@ class Look:
         return time.monotonic() - self.seen_at
 
     @property
-    def now(self) -> datetime | None:
-        """FloKit's time now, to which its other times are compared; None if it has told none."""
-        return None if self.snapshot is None else self.snapshot.at + timedelta(seconds=self.age)
+    def now(self) -> datetime:
+        """FloKit's time now, to which its other times are compared."""
+        return self.snapshot.at + timedelta(seconds=self.age) if self.snapshot else datetime.now(UTC)
 
 
-class Workspace:
-    """The workspace of one connection."""
-
-    def __init__(self, conn_id: str) -> None:
-        self.conn_id = conn_id
-        self._look = Look()
-        self._lock = threading.Lock()
-        self._asked_at = -math.inf
-        self._asking: threading.Thread | None = None
-
-    def ask(self) -> None:
-        """Begin to ask FloKit, unless that was done lately or is being done."""
-        with self._lock:
-            if time.monotonic() - self._asked_at >= MAX_AGE and not (self._asking and self._asking.is_alive()):
-                self._asked_at = time.monotonic()
-                # A daemon: whatever it hangs in does not hold up the end of the API server.
-                self._asking = threading.Thread(target=self._ask, name="flokit-page", daemon=True)
-                self._asking.start()
-
-    def look(self, deadline: float) -> Look:
-        """Return the last look; one that is being taken is waited for until the deadline."""
-        if self._asking:
-            self._asking.join(max(deadline - time.monotonic(), 0))
-            if self._asking.is_alive():
-                waited = duration(time.monotonic() - self._asked_at)
-                return replace(self._look, trouble=f"FloKit has not answered for {waited}.")
-        return self._look
-
-    def _ask(self) -> None:
-        try:
-            self._look = Look(FlokitHook(self.conn_id).observe(()), time.monotonic())
-        except FlokitAPIError as error:
-            self._look = replace(self._look, trouble=str(error))
-        except FlokitError as error:
-            self._look = Look(trouble=str(error))
-        except Exception as error:
-            self._look = Look(trouble=f"FloKit cannot be asked: {type(error).__name__}.")
+_looks: dict[str, Look] = {}
+_lock = threading.Lock()
 
 
-_workspaces: dict[str, Workspace] = {}
-
-
-def look_at(conn_ids: Collection[str]) -> dict[str, Look]:
-    """Look at the workspaces of connections, side by side."""
-    workspaces = [_workspaces.setdefault(conn_id, Workspace(conn_id)) for conn_id in conn_ids]
-    for workspace in workspaces:
-        workspace.ask()
+def look_at(conn_ids: Collection[str]) -> list[Look]:
+    """Look at the workspaces of connections, side by side; FloKit is asked once in 15 s, however many people look."""
     deadline = time.monotonic() + PATIENCE
-    return {workspace.conn_id: workspace.look(deadline) for workspace in workspaces}
+    with _lock:
+        for conn_id in conn_ids:
+            last = _looks.get(conn_id)
+            if last is None or (time.monotonic() - last.begun_at >= MAX_AGE and not last.is_alive()):
+                _looks[conn_id] = Look(conn_id, last)
+                _looks[conn_id].start()
+        looks = [_looks[conn_id] for conn_id in conn_ids]
+    for look in looks:
+        look.join(max(deadline - time.monotonic(), 0))
+    return sorted(looks, key=lambda look: (not look.trouble, look.conn_id))
+
+
+@dataclass(slots=True)
+class Row:
+    """One integration, or what is waited for but is not in FloKit's list."""
+
+    name: str
+    status: str
+    message: str | None = None
+    integration: Integration | None = None
+    waiters: list[Waiter] = field(default_factory=list)
+
+
+def rows_of(look: Look, waiters: Iterable[Waiter]) -> list[Row]:
+    """Return the rows of a workspace, what wants attention first."""
+    known = look.snapshot.integrations if look.snapshot else {}
+    rows = {each.id: Row(each.id, each.status, each.error_message, each) for each in known.values()}
+    status = "not found" if look.snapshot else "unknown"
+    for waiter in waiters:
+        if waiter.conn_id == look.conn_id:
+            for name, message in _names(waiter, look.snapshot):
+                rows.setdefault(name, Row(name, status, message)).waiters.append(waiter)
+    return sorted(rows.values(), key=lambda row: (_RANKS.get(row.status, 2), row.name))
+
+
+def _names(waiter: Waiter, snapshot: Snapshot | None) -> Iterator[tuple[str, str]]:
+    """Yield the names of the rows that somebody waits for, and what to say where one is not in FloKit's list."""
+    if waiter.conditions is None:
+        yield "not told here", ""
+        return
+    known = snapshot.integrations if snapshot else {}
+    for name in waiter.conditions.ids:
+        yield name, "" if name in known else suggestion(name, list(known))
+    for kind in waiter.conditions.types:
+        try:
+            yield snapshot.of_type(kind, waiter.conn_id).id if snapshot else f"the {kind} integration", ""
+        except FlokitError as error:
+            yield f"the {kind} integration", str(error)
+
+
+def notes_on(waiter: Waiter, integration: Integration | None, look: Look) -> Iterator[str]:
+    """Say since when and until when somebody waits, and why."""
+    now = datetime.now(UTC)
+    if waiter.asset_id:
+        yield "watched"
+    if waiter.since:
+        yield f"for {duration(round((now - waiter.since).total_seconds()))}"
+    if waiter.until:
+        yield f"until {moment(waiter.until, now)}"
+    if integration is None:
+        return
+    if waiter.told and integration.last_synced_at and waiter.told < integration.last_synced_at < look.now - BEHIND:
+        yield f"has told of nothing after {moment(waiter.told, look.now)}"
+    if waiter.complete and waiter.conditions:
+        receipt, after = waiter.conditions.receipts.get(integration.id), waiter.conditions.synced_after
+        verdict = judge(integration, look.now, receipt, synced_after=after)
+        if verdict.readiness is Readiness.WAIT:
+            yield verdict.reason
+        elif verdict.readiness is Readiness.READY:
+            yield "ready: goes on at its next look"

@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_flokit.simulator import Simulator
 from tests.checkout import REPOSITORY
 from tests.system.local_airflow import LocalAirflow
 from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION
-from tests.ui.browser import ARGUMENTS, MISSING, find_chromium
-from tests.ui.form_airflow_2 import PASSWORD, USER, Airflow2Form
-from tests.ui.form_airflow_3 import Airflow3Form
+from tests.ui.form import USER, Form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, StorageState
+    from playwright.sync_api import Browser, Page, StorageState
 
-    from tests.ui.form import ConnectionForm
+# No sandbox: containers and root have none to offer. The others keep it from calling home.
+CHROMIUM_ARGUMENTS: Final = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+]
+READ_CONNECTION: Final = """
+import json, sys
+from airflow_provider_flokit.api.settings import FlokitSettings
+from airflow_provider_flokit.hooks.flokit import FlokitHook
+conn = FlokitHook.get_connection(sys.argv[1])
+settings = FlokitSettings.from_connection(sys.argv[1], conn)
+names = ("base_url", "api_key", "timeout", "retry_limit", "verify", "proxies")
+print(json.dumps([{name: getattr(settings, name) for name in names}, json.loads(conn.extra or "{}")]))
+"""
+
+# Airflow's own pages take their time on a busy machine.
+expect.set_options(timeout=60_000)
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium or Chrome of this machine, None if there is none."""
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +62,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionstart() -> None:
     """Say at once what is missing, not after a minute of starting Airflow."""
     if not find_chromium():
-        pytest.exit(MISSING, returncode=pytest.ExitCode.USAGE_ERROR)
+        pytest.exit(
+            "No Chromium here. Install it (Debian, Ubuntu: apt-get install chromium), or name it: CHROMIUM=PATH"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +82,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """An Airflow of which only the web server runs, with the Test button enabled."""
     scratch = tmp_path_factory.mktemp("ui")
     (scratch / "dags").mkdir()
-    airflow = LocalAirflow(
-        scratch / "airflow", scratch / "dags", {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}, webserver=True
-    )
+    settings = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    airflow = LocalAirflow(scratch / "airflow", scratch / "dags", settings, webserver=True)
     airflow.migrate()
     if not AIRFLOW_3:
         name = ("--firstname", "Ada", "--lastname", "Lovelace", "--email", "ada@example.com")
-        airflow.cli("users", "create", "--username", USER, "--password", PASSWORD, "--role", "Admin", *name)
+        airflow.cli("users", "create", "--username", USER, "--password", USER, "--role", "Admin", *name)
     try:
         airflow.start("api-server" if AIRFLOW_3 else "webserver")
         airflow.wait_until_ready()
@@ -70,9 +98,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium of this machine."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
 
@@ -80,63 +108,46 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def logged_in(airflow: LocalAirflow, browser: Browser) -> StorageState:
     """The cookies of somebody who has logged in, once: Airflow 2 allows five logins in 40 seconds."""
-    context, form = _new_form(airflow, browser)
-    form.log_in()
-    state = context.storage_state()
-    context.close()
-    return state
+    with browser.new_context() as context:
+        Form(context.new_page(), airflow.url).log_in()
+        return context.storage_state()
 
 
 @pytest.fixture
-def form(airflow: LocalAirflow, browser: Browser, logged_in: StorageState) -> Iterator[ConnectionForm]:
+def form(airflow: LocalAirflow, browser: Browser, logged_in: StorageState) -> Iterator[Form]:
     """The connection form, for somebody who has logged in."""
-    context, form = _new_form(airflow, browser, logged_in)
-    yield form
-    context.close()
-
-
-def _new_form(
-    airflow: LocalAirflow, browser: Browser, state: StorageState | None = None
-) -> tuple[BrowserContext, ConnectionForm]:
-    context = browser.new_context(viewport={"width": 1180, "height": 1000}, locale="en-US", storage_state=state)
-    context.set_default_timeout(60_000)
-    return context, (Airflow3Form if AIRFLOW_3 else Airflow2Form)(context.new_page(), airflow.url)
+    viewport = {"width": 1180, "height": 1000}
+    with browser.new_context(viewport=viewport, locale="en-US", storage_state=logged_in) as context:
+        context.set_default_timeout(60_000)
+        yield Form(context.new_page(), airflow.url)
 
 
 @pytest.fixture
-def picture(form: ConnectionForm, request: pytest.FixtureRequest) -> Callable[[str, int], None]:
-    """Take a picture of a name and height (pixels) for the docs, if asked to by ``--screenshots``."""
+def picture(request: pytest.FixtureRequest) -> Callable[[Page, str, int], None]:
+    """Take a picture of a page, of a name and a height (pixels), for the docs, if asked to by ``--screenshots``."""
     folder: Path | None = request.config.getoption("--screenshots")
 
-    def take(name: str, height: int) -> None:
+    def take(page: Page, name: str, height: int = 720) -> None:
         if folder:
-            form.page.set_viewport_size({"width": 1180, "height": height})
-            form.page.evaluate("window.scrollTo(0, 0)")
-            folder.mkdir(parents=True, exist_ok=True)
+            page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+            page.evaluate("window.scrollTo(0, 0)")
             version = ".".join(map(str, AIRFLOW_VERSION))
             # What moves (a caret, an opening dialog) would make every picture another.
-            form.page.screenshot(path=folder / f"{name}-{version}.png", animations="disabled", caret="hide")
+            page.screenshot(path=folder / f"{name}-{version}.png", animations="disabled", caret="hide")
 
     return take
 
 
 @pytest.fixture
-def stored(airflow: LocalAirflow) -> Callable[[str], dict[str, Any]]:
-    """Read a connection as a hook does, in a process of its own: the extra as stored, and the hook's settings."""
+def stored(airflow: LocalAirflow) -> Callable[[str], list[dict[str, Any]]]:
+    """Read a connection as a hook does, in a process of its own: the hook's settings, and the extra as stored."""
 
-    def read(conn_id: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.ui.read_connection", conn_id],
-            cwd=REPOSITORY,
-            # As Airflow's own servers read connections: straight from the database, not through a task's supervisor.
-            env={**airflow.env, "_AIRFLOW_PROCESS_CONTEXT": "server"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    def read(conn_id: str) -> list[dict[str, Any]]:
+        # As Airflow's own servers read connections: straight from the database, not through a task's supervisor.
+        env = {**airflow.env, "_AIRFLOW_PROCESS_CONTEXT": "server"}
+        command = [sys.executable, "-c", READ_CONNECTION, conn_id]
+        done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, timeout=120, check=True)
+        answer: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         return answer
 
     return read

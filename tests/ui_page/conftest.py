@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from airflow_provider_flokit.simulator import Simulator
 from airflow_provider_flokit.triggers._asset_events import Memory, store_key
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
 from airflow_provider_flokit.ui import HAS_PAGE
 
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.testclient import TestClient
-
-    from airflow_provider_flokit.simulator import Simulator
 
 collect_ignore_glob = [] if HAS_PAGE else ["test_page.py"]
 
@@ -32,7 +32,7 @@ SETTINGS = {
 }
 NOW = datetime.now(UTC)
 
-Login = "Callable[[str | None], TestClient]"
+Login = "Callable[..., TestClient]"
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +70,17 @@ def log_in(api_server: Any) -> Iterator[Login]:
         client.close()
 
 
+@pytest.fixture
+def flokit() -> Iterator[Simulator]:
+    """A simulator that no connection of the environment leads to."""
+    with Simulator() as simulator:
+        yield simulator
+
+
 class Database:
     """Airflow's database: connections, tasks that wait and assets that are watched; all are gone after the test."""
 
     def __init__(self) -> None:
-        from airflow.jobs.job import Job
         from airflow.models.asset import AssetActive, AssetModel
         from airflow.models.connection import Connection
         from airflow.models.dag import DagModel
@@ -82,119 +88,78 @@ class Database:
         from airflow.models.dagrun import DagRun
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
         from airflow.models.taskinstance import TaskInstance
-        from airflow.models.taskreschedule import TaskReschedule
         from airflow.models.trigger import Trigger
-
-        self.models = [
-            *(TaskReschedule, RenderedTaskInstanceFields, TaskInstance, DagRun, DagModel),
-            *(DagBundleModel, AssetActive, AssetModel, Trigger, Job, Connection),
-        ]
-        (_, self.Rendered, self.TI, self.DagRun, self.Dag, self.Bundle, self.Active, self.Asset) = self.models[:8]
-        (self.Trigger, self.Job, self.Connection) = self.models[8:]
-        self.clear()  # other tests may have left rows behind
-        self.triggerer = self.add(
-            self.Job, job_type="TriggererJob", state="running", latest_heartbeat=datetime.now(UTC)
-        )
-
-    def add(self, model: Any, **values: Any) -> int:
-        """Add a row, by its columns alone, and return its id."""
         from airflow.utils.session import create_session
-        from sqlalchemy import insert
 
-        with create_session() as session:
-            return session.execute(insert(model.__table__).values(**values)).inserted_primary_key[0]
+        self.Active, self.Asset, self.Connection, self.Dag = AssetActive, AssetModel, Connection, DagModel
+        self.Bundle, self.DagRun, self.Rendered, self.TI = (
+            DagBundleModel,
+            DagRun,
+            RenderedTaskInstanceFields,
+            TaskInstance,
+        )
+        self.Trigger, self.session = Trigger, create_session
+        self.clear()  # other tests may have left rows behind
 
     def clear(self) -> None:
         """Remove everything."""
-        from airflow.utils.session import create_session
-        from sqlalchemy import delete, update
+        from sqlalchemy import delete
 
-        with create_session() as session:
-            session.execute(update(self.TI).values(trigger_id=None))
-            for model in self.models:
-                if model is self.Asset:
-                    for asset in session.query(model):
-                        session.delete(asset)
-                    session.flush()
-                else:
-                    session.execute(delete(model))
+        with self.session() as session:
+            for asset in session.query(self.Asset):
+                session.delete(asset)
+            session.flush()
+            for model in (self.Rendered, self.TI, self.DagRun, self.Dag, self.Bundle, self.Active, self.Trigger):
+                session.execute(delete(model))
+            session.execute(delete(self.Connection))
+
+    def add(self, model: Any, **values: Any) -> int:
+        """Add a row, by its columns alone, and return its id."""
+        from sqlalchemy import insert
+
+        with self.session() as session:
+            return session.execute(insert(model.__table__).values(**values)).inserted_primary_key[0]
 
     def connect(self, conn_id: str, simulator: Simulator, conn_type: str = "flokit", **extra: Any) -> None:
         """Store a connection to the simulator."""
-        from airflow.utils.session import create_session
-
         connection = self.Connection(conn_id=conn_id, uri=simulator.connection_uri(**extra))
         connection.conn_type = conn_type
-        with create_session() as session:
+        with self.session() as session:
             session.add(connection)
 
-    def dag(self, dag_id: str) -> str:
-        """Add a DAG with a run, unless it is there, and return the run's id."""
-        from airflow.utils.session import create_session
-        from sqlalchemy import select
-
-        with create_session() as session:
-            if session.scalar(select(self.Dag.dag_id).where(self.Dag.dag_id == dag_id)):
-                return "manual__1"
+    def task(self, dag_id: str, task_id: str, state: str, map_index: int = -1, **values: Any) -> None:
+        """Add a task instance, with a DAG and a run of it unless they are there."""
+        with self.session() as session:
             if session.get(self.Bundle, "dags-folder") is None:
                 session.add(self.Bundle(name="dags-folder"))
-        with create_session() as session:
-            session.add(self.Dag(dag_id=dag_id, bundle_name="dags-folder", max_active_tasks=16, is_stale=False))
-            session.add(self.DagRun(dag_id=dag_id, run_id="manual__1", run_type="manual", run_after=NOW))
-        return "manual__1"
-
-    def task(self, dag_id: str, task_id: str, state: str, map_index: int = -1, **values: Any) -> None:
-        """Add a task instance."""
+                session.flush()
+            if session.get(self.Dag, dag_id) is None:
+                session.add(self.Dag(dag_id=dag_id, bundle_name="dags-folder", max_active_tasks=16, is_stale=False))
+                session.add(self.DagRun(dag_id=dag_id, run_id="manual__1", run_type="manual", run_after=NOW))
         values = {"pool": "default_pool", "pool_slots": 1, "max_tries": 0, "try_number": 1, **values}
-        key = {"dag_id": dag_id, "run_id": self.dag(dag_id), "task_id": task_id, "map_index": map_index}
+        key = {"dag_id": dag_id, "run_id": "manual__1", "task_id": task_id, "map_index": map_index}
         # A text on Airflow 3.1, a UUID from 3.2 on.
         new_id = self.TI.__table__.c.id.type.python_type(str(uuid4()))
         self.add(self.TI, id=new_id, state=state, **key, **values)
 
-    def trigger(self, name: str, triggerer_id: int | None, **kwargs: Any) -> int:
+    def trigger(self, trigger: Any) -> int:
         """Add a trigger row and return its id."""
-        path = f"airflow_provider_flokit.triggers.flokit.{name}"
+        path, kwargs = trigger.serialize()
         row = self.Trigger(classpath=path, kwargs=kwargs)
-        kwargs_of = {"kwargs": row.encrypted_kwargs}
-        return self.add(self.Trigger, classpath=path, created_date=NOW, triggerer_id=triggerer_id, **kwargs_of)
+        return self.add(self.Trigger, classpath=path, created_date=NOW, kwargs=row.encrypted_kwargs)
 
-    def deferred(self, dag_id: str, task_id: str, map_index: int = -1, *, attended: bool = True, **kwargs: Any) -> None:
+    def deferred(self, dag_id: str, task_id: str, map_index: int = -1, **kwargs: Any) -> None:
         """Let a task wait in the triggerer."""
-        from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
-
-        _, arguments = FlokitIntegrationTrigger(**kwargs).serialize()
-        trigger_id = self.trigger("FlokitIntegrationTrigger", self.triggerer if attended else None, **arguments)
+        trigger_id = self.trigger(FlokitIntegrationTrigger(**kwargs))
         self.task(dag_id, task_id, "deferred", map_index, trigger_id=trigger_id, start_date=NOW)
 
-    def in_worker(self, dag_id: str, task_id: str, operator: str, state: str = "running", **fields: Any) -> None:
+    def in_worker(self, dag_id: str, operator: str, state: str = "running", **fields: Any) -> None:
         """Let a task wait in a worker."""
-        self.task(dag_id, task_id, state, operator=operator, start_date=datetime.now(UTC) - timedelta(minutes=8))
+        since = datetime.now(UTC) - timedelta(minutes=8)
+        self.task(dag_id, "wait", state, operator=operator, start_date=since)
         fields = {"flokit_conn_id": "flokit_default", **fields}
-        key = {"dag_id": dag_id, "run_id": "manual__1", "task_id": task_id, "map_index": -1}
+        key = {"dag_id": dag_id, "run_id": "manual__1", "task_id": "wait", "map_index": -1}
         self.add(self.Rendered, **key, rendered_fields=fields)
-
-    def watched(self, name: str, integration_id: str, conn_id: str = "flokit_default", *, attended: bool = True) -> int:
-        """Add an asset with a watcher and return its id."""
-        from airflow.utils.session import create_session
-
-        kwargs = {"integration_id": integration_id, "flokit_conn_id": conn_id, "poll_interval": 30.0, "on": "synced"}
-        trigger_id = self.trigger("FlokitSyncedTrigger", self.triggerer if attended else None, **kwargs)
-        asset_id = self.asset(name, f"flokit://{conn_id}/{integration_id}")
-        with create_session() as session:
-            asset, trigger = session.get(self.Asset, asset_id), session.get(self.Trigger, trigger_id)
-            if hasattr(asset, "watchers"):
-                asset.add_trigger(trigger, "watcher")
-            else:
-                asset.triggers.append(trigger)
-        return asset_id
-
-    def remember(self, asset_id: int, integration_id: str, synced_at: datetime) -> None:
-        """Let a watcher remember a success, as it does on Airflow 3.3."""
-        from airflow.models.asset_state_store import AssetStateStoreModel
-
-        memory = Memory(synced_at, None).to_json()
-        key = store_key(integration_id, "flokit_default", "synced")
-        self.add(AssetStateStoreModel, asset_id=asset_id, key=key, value=json.dumps(memory), updated_at=NOW)
 
     def asset(self, name: str, uri: str) -> int:
         """Add an active asset and return its id."""
@@ -202,14 +167,32 @@ class Database:
         self.add(self.Active, name=name, uri=uri)
         return asset_id
 
+    def watched(self, name: str, integration_id: str, told: datetime | None = None) -> int:
+        """Add an asset with a watcher, which has told of a success (Airflow 3.3), and return its id."""
+        trigger_id = self.trigger(FlokitSyncedTrigger(integration_id))
+        asset_id = self.asset(name, f"flokit://flokit_default/{integration_id}")
+        with self.session() as session:
+            asset, trigger = session.get(self.Asset, asset_id), session.get(self.Trigger, trigger_id)
+            if hasattr(asset, "watchers"):
+                asset.add_trigger(trigger, "watcher")
+            else:
+                asset.triggers.append(trigger)
+        if told:
+            from airflow.models.asset_state_store import AssetStateStoreModel
+
+            memory = json.dumps(Memory(told, None).to_json())
+            key = store_key(integration_id, "flokit_default", "synced")
+            self.add(AssetStateStoreModel, asset_id=asset_id, key=key, value=memory, updated_at=NOW)
+        return asset_id
+
 
 @pytest.fixture
 def database(airflow_db: Path) -> Iterator[Database]:
-    """Airflow's database, emptied afterwards; what was told of FloKit before is forgotten, too."""
+    """Airflow's database, emptied afterwards; what was seen of FloKit before is forgotten, too."""
     from airflow_provider_flokit.ui import workspaces
 
     del airflow_db
-    workspaces._workspaces.clear()
+    workspaces._looks.clear()
     database = Database()
     yield database
     database.clear()

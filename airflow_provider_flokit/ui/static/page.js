@@ -1,4 +1,4 @@
-// Airflow's own choice of light or dark; then a new page every 30 seconds, or while one types. The page works without.
+// Airflow's own choice of light or dark; then filter, sorting, age, and fresh rows every 30 seconds.
 "use strict";
 
 try {
@@ -6,66 +6,66 @@ try {
 } catch { /* no storage: as the system says */ }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const filter = document.querySelector("[name=q]");
-  let shownAt = Date.now(), asked = 0, typing;
+  const filter = document.querySelector("input"), table = document.querySelector("table");
+  if (!table) return;
+  let answeredAt, problem = "";
 
-  function tell(problem = "") {
-    const place = document.getElementById("age");
-    if (!place) return;
-    if (problem) place.dataset.problem = problem;
-    const seconds = Math.round((Date.now() - shownAt) / 1000) + Number(place.dataset.age);
+  function arrange() {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    const column = table.querySelector("[aria-sort]"), sign = column.ariaSort === "ascending" ? 1 : -1;
+    const order = (row) => row.cells[column.cellIndex].dataset.order;
+    const name = (row) => row.cells[0].textContent;
+    for (const body of table.tBodies) {
+      const rows = [...body.querySelectorAll(".integration")];
+      rows.sort((a, b) => sign * (order(a) - order(b) || name(a).localeCompare(name(b))));
+      for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+      body.append(...rows);
+      body.hidden = rows.length > 0 && rows.every((row) => row.hidden);
+    }
+    document.querySelector(".empty").hidden = [...table.tBodies].some((body) => !body.hidden);
+  }
+
+  function tell() {
+    const seconds = Math.round((Date.now() - answeredAt) / 1000);
     const age = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;
-    const asked = place.dataset.age ? [`FloKit asked ${age} ago`] : [];
-    place.textContent = [...asked, ...(place.dataset.problem ? [place.dataset.problem] : [])].join(". ");
+    document.getElementById("age").textContent = `FloKit asked ${age} ago. ${problem}`;
+  }
+
+  function show(fresh) {
+    const link = document.activeElement.closest("td a")?.getAttribute("href");
+    answeredAt = Date.now() - fresh.dataset.age * 1000;
+    table.replaceChildren(table.tHead, ...fresh.tBodies);
+    arrange();
+    if (link) table.querySelector(`a[href="${CSS.escape(link)}"]`)?.focus();
   }
 
   async function refresh() {
-    const mine = ++asked;
     try {
-      const answer = await fetch(location.href.split("#")[0]);
-      if (answer.status === 401) return tell("You are logged out: reload this page.");
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("page");
-      if (mine !== asked) return;
-      if (!page) return tell(`Airflow answers with HTTP ${answer.status}.`);
-      const link = document.activeElement.closest("main a")?.getAttribute("href");
-      document.getElementById("page").replaceWith(page);
-      if (link) page.querySelector(`a[href="${CSS.escape(link)}"]`)?.focus();
-      shownAt = Date.now();
-      mark();
+      const answer = await fetch(location.href);
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("table");
+      problem = fresh ? "" : `Airflow answers with HTTP ${answer.status}: reload this page.`;
+      if (fresh) show(fresh);
     } catch {
-      if (mine === asked) tell("Airflow does not answer.");
+      problem = "Airflow does not answer.";
     }
+    tell();
   }
 
-  // As :target, which does not outlive the first refresh.
-  function mark() {
-    document.getElementById(location.hash.slice(1))?.classList.add("target");
-  }
-
-  filter?.form.addEventListener("submit", (event) => event.preventDefault());
-  filter?.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      const url = new URL(location.href);
-      url.searchParams.set("q", filter.value);
-      history.replaceState(null, "", url);
-      refresh();
-    }, 150);
+  filter.value = new URLSearchParams(location.search).get("q") ?? "";
+  filter.addEventListener("input", () => {
+    history.replaceState(null, "", filter.value ? `?q=${encodeURIComponent(filter.value)}` : location.pathname);
+    arrange();
   });
-  // A column's title keeps what was typed, also if it is clicked before that has come back.
-  document.addEventListener("click", (event) => {
-    const title = event.target.closest("thead a");
-    if (title) {
-      const url = new URL(title.href);
-      url.searchParams.set("q", filter.value);
-      title.href = url;
-    }
+  table.tHead.addEventListener("click", (event) => {
+    const column = event.target.closest("th"), next = column.ariaSort === "ascending" ? "descending" : "ascending";
+    table.querySelector("[aria-sort]").ariaSort = null;
+    column.ariaSort = next;
+    arrange();
   });
-  if (filter) {
-    setInterval(tell, 1000);
-    // Not while somebody marks a message to copy it, nor behind other tabs.
-    setInterval(() => document.hidden || !getSelection().isCollapsed || refresh(), 30000);
-    document.addEventListener("visibilitychange", () => document.hidden || refresh());
-  }
-  mark();
+  show(table);
+  tell();
+  setInterval(tell, 1000);
+  // Not while somebody marks a message to copy it, nor behind other tabs.
+  setInterval(() => document.hidden || !getSelection().isCollapsed || refresh(), 30000);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
 });
