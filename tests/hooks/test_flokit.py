@@ -123,7 +123,7 @@ def test_a_look_goes_by_the_connection_as_it_is_now(
 
 
 def test_calls_of_a_block_share_a_connection(hook: BothHooks, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block all calls use one TCP connection; without it, each call opens and closes its own."""
+    """Inside the block all calls use one TCP connection; without it, each call opens its own."""
     opened, honest = [], socket.socket.connect
 
     def connect(self: socket.socket, address: Any) -> None:

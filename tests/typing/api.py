@@ -15,10 +15,9 @@ from airflow.sdk import AssetWatcher
 
 from airflow_provider_flokit.assets.flokit import flokit_asset
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncReceipt, SyncStats
+from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncStats
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-from airflow_provider_flokit.simulator import Simulator, Sync, SyncRun
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
 if TYPE_CHECKING:
@@ -44,11 +43,10 @@ async def async_hook() -> None:
         assert_type(await hook.trigger_sync("int_01hx4j7stripe"), str)
 
 
-def models(integration: Integration, receipt: SyncReceipt) -> None:
+def models(integration: Integration) -> None:
     assert_type(integration.status, IntegrationStatus | str)
     assert_type(integration.last_synced_at, datetime | None)
     assert_type(integration.sync_stats, SyncStats | None)
-    assert_type(SyncReceipt.from_json(receipt.to_json()), SyncReceipt)
     integration.status = "connected"  # type: ignore[misc]
 
 
@@ -76,9 +74,3 @@ def assets() -> None:
     trigger = FlokitSyncedTrigger("int_01hx4j7stripe", on="any")
     watched = flokit_asset("int_01hx4j7stripe", watchers=[AssetWatcher(name="synced", trigger=trigger)])
     assert_type(watched, Asset)
-
-
-def simulator() -> None:
-    with Simulator() as sim:
-        sim.add_integration("int_01hx4j7stripe", sync=Sync(duration=1))
-        assert_type(sim.syncs, list[SyncRun])
