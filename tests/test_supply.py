@@ -45,7 +45,7 @@ def sources() -> set[str]:
 
 
 def test_the_wheel_holds_only_the_package(distributions: Distributions) -> None:
-    """Every file of the package, its metadata and licence, and the dependencies of pyproject.toml, without upper bounds."""
+    """Every file of the package, its metadata and licence, and dependencies without upper bounds."""
     assert set(distributions.wheel.parent.iterdir()) == set(distributions)
     with zipfile.ZipFile(distributions.wheel) as archive:
         names = set(archive.namelist())

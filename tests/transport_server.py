@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import socketserver
+import ssl
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+import trustme
+
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
 INTEGRATION = {"id": "int_1", "type": "stripe", "status": "connected", "last_synced_at": "2024-03-15T13:00:00Z"}
 LISTED = json.dumps({"integrations": [INTEGRATION]}).encode()
 READ = json.dumps({"integration": INTEGRATION}).encode()
 
+CA = trustme.CA()
 TLS_HANDSHAKE = b"\x16"
 
 Behaviour: TypeAlias = "Callable[[Exchange], None]"
@@ -48,6 +51,13 @@ def trickle(data: bytes, before: bytes) -> Behaviour:
 def hang(exchange: Exchange) -> None:
     """Never answer."""
     exchange.wait(600)
+
+
+def certified(host: str = "127.0.0.1", **certificate: Any) -> ssl.SSLContext:
+    """Let a server show a certificate for a host, which CA has signed."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    CA.issue_cert(host, **certificate).configure_cert(tls)
+    return tls
 
 
 class Exchange(socketserver.BaseRequestHandler):

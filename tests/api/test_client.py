@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import trustme
 
 from airflow_provider_flokit import __version__
 from airflow_provider_flokit.api.attempts import Attempts
@@ -16,8 +17,7 @@ from airflow_provider_flokit.api.client import FlokitClient
 from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitUnreachableError
 from airflow_provider_flokit.hooks.flokit import FlokitHook
-from tests.certificates import tls_of
-from tests.transport_server import INTEGRATION, LISTED, TransportServer, respond, send
+from tests.transport_server import CA, INTEGRATION, LISTED, TransportServer, certified, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,15 +108,15 @@ def test_proxies_of_the_connection_replace_those_of_the_environment(
     ("verify", "environment", "works"),
     [
         (True, None, False),
-        (True, "loopback.pem", True),
-        (False, "other-host.pem", True),
-        ("loopback.pem", "other-host.pem", True),
-        ("other-host.pem", "loopback.pem", False),
+        (True, "ours", True),
+        (False, "other", True),
+        ("ours", "other", True),
+        ("other", "ours", False),
     ],
 )
 @both_ways
 def test_verify_of_the_connection_beats_the_environment(
-    certificates: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ask: Callable[[FlokitClient], None],
     verify: bool | str,
@@ -124,10 +124,12 @@ def test_verify_of_the_connection_beats_the_environment(
     works: bool,
 ) -> None:
     """REQUESTS_CA_BUNDLE counts where the connection says nothing but true; false and a bundle of its own win."""
+    for name, ca in (("ours", CA), ("other", trustme.CA())):
+        ca.cert_pem.write_to_path(tmp_path / name)
     if environment:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / environment))
-    with TransportServer(tls=tls_of(certificates / "loopback.pem")) as server:
-        flokit = client(server.url, verify=str(certificates / verify) if isinstance(verify, str) else verify)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / environment))
+    with TransportServer(tls=certified()) as server:
+        flokit = client(server.url, verify=str(tmp_path / verify) if isinstance(verify, str) else verify)
         if works:
             ask(flokit)
         else:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,10 +31,10 @@ from airflow_provider_flokit.errors import (
 )
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.simulator import Fault
-from tests.certificates import tls_of
-from tests.transport_server import READ, TransportServer, hang, respond, send, trickle
+from tests.transport_server import CA, READ, TransportServer, certified, hang, respond, send, trickle
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from airflow_provider_flokit.simulator import Simulator
@@ -48,7 +49,7 @@ class Stage:
     """Where a fault is played; ``reached`` counts the requests that have come, None if nobody counts."""
 
     monkeypatch: pytest.MonkeyPatch
-    certificates: Path
+    folder: Path
     exits: ExitStack = field(default_factory=ExitStack)
     reached: Callable[[], int] | None = None
 
@@ -78,15 +79,20 @@ def name_a_date(exchange: Exchange) -> None:
     exchange.send(respond("429 Too Many Requests", b"", Retry_After=formatdate(time.time() + 90, usegmt=True)))
 
 
-def certified(name: str, *, trusted: bool) -> Play:
-    """Let a server show a certificate, which the connection's ``verify`` trusts or does not."""
+def trusted(tls: ssl.SSLContext) -> Play:
+    """Let a server show a certificate of a CA that the connection's ``verify`` names."""
 
     def play(stage: Stage) -> tuple[str, dict[str, Any]]:
-        path = stage.certificates / f"{name}.pem"
-        server = stage.exits.enter_context(TransportServer(send(respond()), tls_of(path)))
-        return server.url, {"verify": str(path) if trusted else True}
+        CA.cert_pem.write_to_path(stage.folder / "ca.pem")
+        server = stage.exits.enter_context(TransportServer(send(respond()), tls))
+        return server.url, {"verify": str(stage.folder / "ca.pem")}
 
     return play
+
+
+def untrusted(stage: Stage) -> tuple[str, dict[str, Any]]:
+    """Let a server show a certificate of a CA that nobody knows."""
+    return stage.exits.enter_context(TransportServer(send(respond()), certified())).url, {}
 
 
 def plain_behind_https(stage: Stage) -> tuple[str, dict[str, Any]]:
@@ -195,11 +201,11 @@ ROWS = [
     Row("unknown host", resolver(hangs=False), Unreachable, "Name or service not known"),
     Row("dead proxy", dead_proxy, Unreachable, "the proxy cannot be used ([Errno 111] Connection refused)"),
     # TLS
-    Row("self-signed", certified("loopback", trusted=False), Unreachable, "TLS failed ([SSL: CERTIFICATE_VERIFY_FAILE"),
-    Row("wrong host", certified("other-host", trusted=True), Unreachable, "certificate is not valid for '127.0.0.1'"),
-    Row("expired", certified("expired", trusted=True), Unreachable, "certificate has expired"),
+    Row("unknown CA", untrusted, Unreachable, "TLS failed ([SSL: CERTIFICATE_VERIFY_FAILED]"),
+    Row("wrong host", trusted(certified("flokit.example")), Unreachable, "certificate is not valid for '127.0.0.1'"),
+    Row("expired", trusted(certified(not_after=datetime(2010, 1, 1, tzinfo=UTC))), Unreachable, "certificate has exp"),
     Row("plain http", plain_behind_https, Unreachable, "TLS failed"),
-    Row("trusted certificate", certified("loopback", trusted=True), None),
+    Row("known CA", trusted(certified()), None),
     # Bodies
     Row("truncated JSON", answer(READ[:-9]), Response, NOT_JSON),
     Row("invalid UTF-8", answer(b'{"integration": "\xff"}'), Response, NOT_JSON),
@@ -229,12 +235,12 @@ def test_fault(
     sim: Simulator,
     connect: Callable[..., None],
     pauses: list[float],
-    certificates: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exception, message, number of attempts and pause are those of the table, and the call ends in time."""
     monkeypatch.setattr(attempts, "_OVERDUE", 1.0)
-    stage = Stage(monkeypatch, certificates)
+    stage = Stage(monkeypatch, tmp_path)
     with stage.exits:
         if isinstance(row.fault, Fault | int):
             sim.fail(row.fault, times=None)

@@ -11,13 +11,11 @@ import pytest
 
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from tests.certificates import tls_of
 from tests.leaks import forms_of, shown_by
-from tests.transport_server import INTEGRATION, TransportServer, respond, send
+from tests.transport_server import INTEGRATION, TransportServer, certified, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.both_hooks import BothHooks
     from tests.transport_server import Behaviour
@@ -101,10 +99,10 @@ def test_the_key_is_nowhere_whatever_is_answered(
 
 
 def test_the_key_is_nowhere_without_an_answer(
-    hook: BothHooks, connect: Callable[..., None], evidence: list[Any], certificates: Path
+    hook: BothHooks, connect: Callable[..., None], evidence: list[Any]
 ) -> None:
-    """Nor with a certificate that nobody signed, a server that is down, and a proxy that is not there."""
-    with TransportServer(tls=tls_of(certificates / "loopback.pem")) as server:
+    """Nor with a certificate that nobody trusts, a server that is down, and a proxy that is not there."""
+    with TransportServer(tls=certified()) as server:
         connect(server.url, KEY, retry_limit=1)
         make_all_calls(hook, evidence)
     make_all_calls(hook, evidence)
