@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ from airflow_provider_flokit.api.attempts import Attempts
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitArgumentError,
-    FlokitAuthenticationError,
     FlokitConfigError,
     FlokitConnectionNotFoundError,
     FlokitNotFoundError,
@@ -28,13 +26,14 @@ from airflow_provider_flokit.errors import (
     FlokitSyncAlreadyRunningError,
 )
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from airflow_provider_flokit.simulator import Fault, Simulator
+from airflow_provider_flokit.simulator import Fault
 from tests.checkout import REPOSITORY
 from tests.transport_server import LISTED, TransportServer, hang, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_flokit.simulator import Simulator
     from tests.both_hooks import BothHooks
 
 LIST = "/v1/integrations"
@@ -102,41 +101,16 @@ def test_observe(hook: BothHooks, sim: Simulator) -> None:
     assert [r.path for r in sim.requests] == [LIST, *(f"{LIST}/int_{number}" for number in (2, 3, 9))]
 
 
-def test_a_look_goes_by_the_connection_as_it_is_now(
-    hook: BothHooks, sim: Simulator, connect: Callable[..., None]
-) -> None:
-    """A key that was rotated, and a host that has moved, count from the next look on."""
-    with Simulator() as other:
-        other.add_integration("int_elsewhere")
-        first, _, refused, _, second, _, third = hook.in_a_row(
-            ("observe", []),
-            sim.rotate_key,
-            ("observe", []),
-            lambda: connect(sim.url, sim.api_key),
-            ("observe", []),
-            lambda: connect(other.url),
-            ("observe", []),
-        )
-    assert isinstance(refused, FlokitAuthenticationError)
-    assert set(first.integrations) == set(second.integrations) == {"int_1", "int_2", "int_3"}
-    assert set(third.integrations) == {"int_elsewhere"}
-
-
-def test_calls_of_a_block_share_a_connection(hook: BothHooks, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block all calls use one TCP connection; without it, each call opens its own."""
-    opened, honest = [], socket.socket.connect
-
-    def connect(self: socket.socket, address: Any) -> None:
-        if address[1] == sim.port:
-            opened.append(address)
-        honest(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    hook.in_a_row(*[("list_integrations",)] * 3)
-    assert len(opened) == 1
-    hook("list_integrations")
-    hook("list_integrations")
-    assert len(opened) == 3
+def test_calls_of_a_block_share_a_session(sim: Simulator, connect: Callable[..., None]) -> None:
+    """Inside the block it stays the same, until the Airflow connection is read anew and has changed."""
+    with FlokitHook() as hook:
+        hook.list_integrations()
+        first = hook.get_conn()
+        hook.observe([])
+        assert hook.get_conn() is first
+        connect(sim.url, sim.rotate_key())
+        hook.observe([])
+        assert hook.get_conn() is not first
 
 
 # The connection
@@ -170,12 +144,12 @@ def test_a_wrong_connection_is_final(hook: BothHooks, sim: Simulator, connect: C
     assert sim.requests == []
 
 
-def test_unknown_extras_are_warned_of_once_per_client(
+def test_unknown_extras_are_warned_of(
     hook: BothHooks, sim: Simulator, connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However many calls a block makes; the Test button names them too."""
+    """The Test button names them too."""
     connect(sim.url, time_out=5)
-    hook.in_a_row(*[("list_integrations",)] * 3, ("observe", []))
+    hook("list_integrations")
     (warned,) = (record.getMessage() for record in caplog.records if "time_out" in record.getMessage())
     assert warned.startswith("Airflow connection 'flokit_default': Extras that have no effect: time_out.")
     ok, message = hook("test_connection")
