@@ -109,6 +109,7 @@ def test_verify_may_be_a_ca_bundle(tmp_path: Path) -> None:
         ({"extra": {"proxies": "http://proxy.example:3128"}}, "extra 'proxies' is not a JSON object such as"),
         ({"extra": {"proxies": {"https": 3128}}}, "extra 'proxies'"),
         ({"extra": {"allow_insecure_http": "maybe"}}, "extra 'allow_insecure_http' is neither true nor false"),
+        ({"extra": "{"}, "extra is not a JSON object"),
         ({"extra": "[]"}, "extra is not a JSON object"),
     ],
     ids=repr,
