@@ -64,7 +64,7 @@ def test_a_number_that_cannot_be_known_is_none(report: SyncReport, total: int | 
     assert (extra["events_total"], extra["events_brought"]) == (total, brought)
 
 
-# Asset events of outlets
+# What a task tells the asset events of its outlets, and OpenLineage
 
 
 def sync(mode: str = WORKER, **arguments: Any) -> tuple[End, FlokitTriggerSyncOperator]:
@@ -94,19 +94,29 @@ def wait(mode: str, **arguments: Any) -> End:
 
 @both_modes
 def test_the_operator_tells_what_its_sync_has_brought(flokit: SimulatedFlokit, mode: str) -> None:
-    """The outlet of its integration carries the sync, both times and the numbers; no other outlet does."""
+    """The outlet of its integration carries the sync, both times and the numbers; OpenLineage is told the same."""
     flokit.add_integration(STRIPE, last_synced_at=BEFORE, events_total=1000, sync=Sync(duration=0.2, events=42))
-    ended, _ = sync(mode, outlets=OUTLETS)
+    ended, task = sync(mode, outlets=OUTLETS)
     assert ended.state == "success", ended.message
+    sync_id = flokit.syncs[0].sync_id
     assert ended.extras.pop(URI) == {
         "integration_id": STRIPE,
-        "sync_id": flokit.syncs[0].sync_id,
+        "sync_id": sync_id,
         "last_synced_at": ended.xcoms["integration"]["last_synced_at"],
         "previous_synced_at": BEFORE,
         "events_total": 1042,
         "events_brought": 42,
     }
     assert list(ended.extras.values()) == [{}, {}]
+    facets = task.get_openlineage_facets_on_complete(None)
+    (dataset,) = facets.outputs
+    assert (dataset.namespace, dataset.name) == ("flokit://flokit_default", STRIPE)
+    assert dataset.outputFacets["outputStatistics"].rowCount == 42
+    facet = facets.run_facets["flokit_sync"]
+    assert (facet.outcome, facet.syncId, facet.eventsTotal, facet.eventsBrought) == ("succeeded", sync_id, 1042, 42)
+    assert (facet.lastSyncedAt, facet.previousSyncedAt) == (ended.xcoms["integration"]["last_synced_at"], BEFORE)
+    assert facets.run_facets["externalQuery"].externalQueryId == sync_id
+    assert "errorMessage" not in facets.run_facets
 
 
 def test_an_outlet_of_another_connection_is_the_same_integration(flokit: SimulatedFlokit) -> None:
@@ -117,12 +127,13 @@ def test_an_outlet_of_another_connection_is_the_same_integration(flokit: Simulat
     assert ended.extras[asset.uri]["sync_id"]
 
 
-def test_without_outlets_nothing_more_is_asked(flokit: SimulatedFlokit) -> None:
-    """Only who wants the numbers pays for them: the one single read is the baseline."""
+def test_only_who_wants_the_numbers_pays_for_them(flokit: SimulatedFlokit) -> None:
+    """Without an outlet the one single read is the baseline; OpenLineage, however often it asks, takes another."""
     flokit.add_integration(STRIPE)
-    ended, _ = sync(outlets=[OTHER])
-    assert ended.state == "success"
-    assert sum(r.path == SINGLE and r.method == "GET" for r in flokit.requests) == 1
+    _, task = sync(outlets=[OTHER])
+    for reads in (1, 2, 2):
+        assert sum(r.path == SINGLE and r.method == "GET" for r in flokit.requests) == reads
+        task.get_openlineage_facets_on_complete(None)
 
 
 @both_modes
@@ -137,14 +148,50 @@ def test_numbers_that_cannot_be_read_fail_nothing(flokit: SimulatedFlokit, mode:
     assert (extra["events_total"], extra["events_brought"]) == (None, None)
 
 
-def test_a_sync_that_was_skipped_or_not_waited_for(flokit: SimulatedFlokit) -> None:
-    """The data was fresh: nothing was brought. Or nothing has come yet: nothing is told."""
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_skipped_sync_has_brought_nothing(flokit: SimulatedFlokit, waits: bool) -> None:
+    """The data was fresh: that is told, whether there would have been a wait or not."""
     flokit.add_integration(STRIPE, events_total=1000)
-    skipped, _ = sync(outlets=OUTLETS, skip_if_synced_within=timedelta(hours=2))
-    extra = skipped.extras[URI]
-    assert (extra["sync_id"], extra["events_total"], extra["events_brought"]) == (None, 1000, 0)
-    started, _ = sync(outlets=OUTLETS, wait_for_completion=False)
-    assert started.extras[URI] == {}
+    fresh = timedelta(hours=2)
+    ended, task = sync(outlets=OUTLETS, skip_if_synced_within=fresh, wait_for_completion=waits)
+    facets = task.get_openlineage_facets_on_complete(None).run_facets
+    assert facets["flokit_sync"].outcome == "skipped"
+    assert "externalQuery" not in facets
+    if waits:
+        extra = ended.extras[URI]
+        assert (extra["sync_id"], extra["events_total"], extra["events_brought"]) == (None, 1000, 0)
+
+
+def test_what_came_of_a_sync_that_is_not_waited_for_is_not_known(flokit: SimulatedFlokit) -> None:
+    """It was requested: the asset's event tells nothing, OpenLineage the sync."""
+    flokit.add_integration(STRIPE)
+    ended, task = sync(outlets=OUTLETS, wait_for_completion=False)
+    assert ended.extras[URI] == {}
+    facets = task.get_openlineage_facets_on_complete(None).run_facets
+    assert facets["flokit_sync"].outcome == "requested"
+    assert facets["externalQuery"].externalQueryId == flokit.syncs[0].sync_id
+
+
+@both_modes
+def test_a_failure_tells_why(flokit: SimulatedFlokit, mode: str) -> None:
+    """The error is FloKit's own, and no number is made up."""
+    flokit.add_integration(STRIPE, sync=Sync(duration=0.1, error="bad signing secret"))
+    _, task = sync(mode, outlets=OUTLETS)
+    facets = task.get_openlineage_facets_on_failure(None)
+    assert [(dataset.name, dataset.outputFacets) for dataset in facets.outputs] == [(STRIPE, {})]
+    assert "bad signing secret" in facets.run_facets["errorMessage"].message
+    facet = facets.run_facets["flokit_sync"]
+    assert (facet.outcome, facet.syncId) == ("failed", flokit.syncs[0].sync_id)
+
+
+@pytest.mark.parametrize(("integration_id", "names"), [("int_unknown", ["int_unknown"]), ("{{ unrendered }}", [])])
+def test_a_task_that_ends_before_it_begins(flokit: SimulatedFlokit, integration_id: str, names: list[str]) -> None:
+    """What is known is told; a wrong argument does not break the lineage."""
+    assert flokit.integrations == []
+    _, task = sync(integration_id=integration_id)
+    facets = task.get_openlineage_facets_on_failure(None)
+    assert [dataset.name for dataset in facets.outputs] == names
+    assert facets.run_facets["flokit_sync"].outcome == "failed"
 
 
 @pytest.mark.parametrize("mode", [WORKER, RESCHEDULE, DEFERRED, ABANDONED])
@@ -216,63 +263,3 @@ def test_a_triggered_sync_is_an_output_and_a_read_integration_an_input(
     assert collector.collected_assets.outputs == []
     call("trigger_sync")
     assert [each.asset.uri for each in collector.collected_assets.outputs] == [URI]
-
-
-# OpenLineage
-
-
-@both_modes
-def test_a_success_tells_what_it_brought(flokit: SimulatedFlokit, mode: str) -> None:
-    """The integration is the output dataset, with the number of events; the sync is named; statistics are read once."""
-    flokit.add_integration(STRIPE, events_total=1000, sync=Sync(duration=0.1, events=42))
-    _, task = sync(mode)
-    before = len(flokit.requests)
-    _, facets = (task.get_openlineage_facets_on_complete(None) for _ in range(2))
-    assert len(flokit.requests) == before + 1
-    (dataset,) = facets.outputs
-    assert (dataset.namespace, dataset.name) == ("flokit://flokit_default", STRIPE)
-    assert dataset.outputFacets["outputStatistics"].rowCount == 42
-    facet, sync_id = facets.run_facets["flokit_sync"], flokit.syncs[0].sync_id
-    assert (facet.outcome, facet.syncId, facet.eventsTotal, facet.eventsBrought) == ("succeeded", sync_id, 1042, 42)
-    assert facets.run_facets["externalQuery"].externalQueryId == sync_id
-    assert "errorMessage" not in facets.run_facets
-
-
-@both_modes
-def test_a_failure_tells_why(flokit: SimulatedFlokit, mode: str) -> None:
-    """The error is FloKit's own, and no number is made up."""
-    flokit.add_integration(STRIPE, sync=Sync(duration=0.1, error="bad signing secret"))
-    _, task = sync(mode)
-    facets = task.get_openlineage_facets_on_failure(None)
-    assert [(dataset.name, dataset.outputFacets) for dataset in facets.outputs] == [(STRIPE, {})]
-    assert "bad signing secret" in facets.run_facets["errorMessage"].message
-    facet = facets.run_facets["flokit_sync"]
-    assert (facet.outcome, facet.syncId) == ("failed", flokit.syncs[0].sync_id)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "outcome"),
-    [
-        ({"skip_if_synced_within": timedelta(hours=2)}, "skipped"),
-        ({"skip_if_synced_within": timedelta(hours=2), "wait_for_completion": False}, "skipped"),
-        ({"wait_for_completion": False}, "requested"),
-    ],
-    ids=["skipped", "skipped without a wait", "not waited for"],
-)
-def test_a_sync_of_which_nothing_came(flokit: SimulatedFlokit, arguments: Any, outcome: str) -> None:
-    """Nothing was requested, with or without a wait; or it was, and what came of it is not known."""
-    flokit.add_integration(STRIPE)
-    _, task = sync(**arguments)
-    facets = task.get_openlineage_facets_on_complete(None).run_facets
-    assert facets["flokit_sync"].outcome == outcome
-    assert ("externalQuery" in facets) is (outcome == "requested")
-
-
-@pytest.mark.parametrize(("integration_id", "names"), [("int_unknown", ["int_unknown"]), ("{{ unrendered }}", [])])
-def test_a_task_that_ends_before_it_begins(flokit: SimulatedFlokit, integration_id: str, names: list[str]) -> None:
-    """What is known is told; a wrong argument does not break the lineage."""
-    assert flokit.integrations == []
-    _, task = sync(integration_id=integration_id)
-    facets = task.get_openlineage_facets_on_failure(None)
-    assert [dataset.name for dataset in facets.outputs] == names
-    assert facets.run_facets["flokit_sync"].outcome == "failed"

@@ -17,7 +17,7 @@ from airflow_provider_flokit.api.client import FlokitClient
 from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitUnreachableError
 from airflow_provider_flokit.hooks.flokit import FlokitHook
-from tests.transport_server import CA, INTEGRATION, LISTED, TransportServer, certified, respond, send
+from tests.transport_server import CA, INTEGRATION, TransportServer, certified, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,15 +210,6 @@ def test_a_malformed_entry_is_skipped_with_one_warning(
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
     assert warned[0] == "FloKit lists an integration that cannot be used, id 'int_odd': 'type' is of the wrong type"
-
-
-def test_the_list_is_read_anew_when_it_changes(server: TransportServer) -> None:
-    """Thousands of waits look at one list again and again: as long as it stays the same, it is one object."""
-    flokit = client(server.url)
-    first = flokit.list(Attempts(0)).value
-    assert flokit.list(Attempts(0)).value is first
-    server.behaviour = send(respond(body=LISTED.replace(b"connected", b"syncing")))
-    assert flokit.list(Attempts(0)).value[0].status == "syncing"
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": "Fri, 15 Mar 2024 12:00:00 GMT"}], ids=str)

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
+from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitConfigError
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 
@@ -163,13 +163,6 @@ def test_airflows_own_forms(monkeypatch: pytest.MonkeyPatch, value: Any, expecte
     found = FlokitSettings.from_connection("flokit_eu", FlokitHook.get_connection("flokit_eu"))
     assert found.api_key == KEY
     assert {name: getattr(found, name) for name in expected} == expected
-
-
-def test_unknown_extras_are_named() -> None:
-    """An extra without a meaning here is told with those that have one: it is often a typing error."""
-    assert unknown_extras_warning(settings(extra={"timeout": 5})) == ""
-    warning = unknown_extras_warning(settings(extra={"time_out": 5, "retries": 1}))
-    assert warning.startswith("Extras that have no effect: time_out, retries. Known are timeout, retry_limit")
 
 
 def test_repr_holds_no_secret() -> None:

@@ -151,7 +151,7 @@ def test_unknown_extras_are_warned_of(
     connect(sim.url, time_out=5)
     hook("list_integrations")
     (warned,) = (record.getMessage() for record in caplog.records if "time_out" in record.getMessage())
-    assert warned.startswith("Airflow connection 'flokit_default': Extras that have no effect: time_out.")
+    assert warned.startswith("Airflow connection 'flokit_default': Extras that have no effect: time_out. Known")
     ok, message = hook("test_connection")
     assert (ok, "Extras that have no effect: time_out." in message) == (True, True)
 
