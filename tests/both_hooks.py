@@ -36,33 +36,6 @@ class BothHooks:
             return getattr(FlokitHook(conn_id), name)(*args)
         return asyncio.run(getattr(FlokitAsyncHook(conn_id), name)(*args))
 
-    def in_a_row(self, *steps: tuple[Any, ...] | Callable[[], Any]) -> list[Any]:
-        """
-        Call methods of one hook inside its block, and return what they returned or raised.
-
-        :param steps: A method's name and its arguments, or something else to do in between.
-        """
-        results: list[Any] = []
-
-        async def run(hook: Any) -> None:
-            for step in steps:
-                try:
-                    result = step() if callable(step) else getattr(hook, step[0])(*step[1:])
-                    results.append(await result if asyncio.iscoroutine(result) else result)
-                except FlokitError as error:
-                    results.append(error)
-
-        async def run_in_block() -> None:
-            async with FlokitAsyncHook() as hook:
-                await run(hook)
-
-        if self.kind is FlokitAsyncHook:
-            asyncio.run(run_in_block())
-        else:
-            with FlokitHook() as hook:
-                asyncio.run(run(hook))
-        return results
-
     def failure(self, kind: type[FlokitError], name: str, *args: Any) -> Any:
         """Call a method, expect exactly that error, and return it."""
         with pytest.raises(FlokitError) as caught:

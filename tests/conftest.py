@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.deprecations import ours_fail
 from tests.system import package
 
 if TYPE_CHECKING:
@@ -88,9 +87,11 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_ours_is_deprecated() -> Iterator[None]:
-    """Fail a test in which something of ours is told to be deprecated, also where Airflow's own warnings may pass."""
-    with ours_fail():
+def _no_deprecation_of_ours_passes() -> Iterator[None]:
+    """Let what is ours fail on a deprecation, also in tests that let Airflow's own warnings pass."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.filterwarnings("error", category=category, module="airflow_provider_flokit|block$")
         yield
 
 

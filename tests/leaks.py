@@ -1,12 +1,10 @@
-"""Looks for a secret in whatever a run leaves behind: texts, objects, exceptions with all that they hang on."""
+"""What must not be found of a secret, and where to look for it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import traceback
+from typing import Any
 from urllib.parse import quote
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 def forms_of(secret: str) -> set[str]:
@@ -14,16 +12,7 @@ def forms_of(secret: str) -> set[str]:
     return {secret, quote(secret, safe=""), secret[:12]}
 
 
-def texts_of(thing: Any) -> Iterator[str]:
-    """Yield what a thing shows of itself; an exception also its chain, where Python would not print it either."""
-    yield from (str(thing), repr(thing))
-    if isinstance(thing, BaseException):
-        yield from (repr(thing.args), repr(vars(thing)), repr(getattr(thing, "__notes__", [])))
-        for link in (thing.__cause__, thing.__context__):
-            if link is not None:
-                yield from texts_of(link)
-
-
-def find(secret: str, things: Iterable[Any]) -> list[str]:
-    """Return the texts that hold a secret."""
-    return [text for thing in things for text in texts_of(thing) if any(form in text for form in forms_of(secret))]
+def shown_by(thing: Any) -> str:
+    """Return what a thing shows of itself; an exception its traceback too, with all that a log prints of its causes."""
+    chain = traceback.format_exception(thing) if isinstance(thing, Exception) else []
+    return "\n".join([str(thing), repr(thing), *chain])

@@ -109,13 +109,10 @@ def test_a_crowd_ends_right_within_the_rate_limit(flokit: Simulator, *, deferrab
     assert sorted(sync_ids) == sorted(run.sync_id for run in flokit.syncs)
     assert len(set(sync_ids)) == OPERATORS
     requests = flokit.requests
-    polls = Counter(r.status for r in requests if r.path == LIST)
     minutes = (requests[-1].at - requests[0].at).total_seconds() / MINUTE
     refused = sum(r.status == 429 for r in requests)
-    assert Counter(r.method for r in requests if r.status == 200)["POST"] == OPERATORS
     assert 0 < refused < len(requests) / 2
     assert len(requests) - refused <= LIMIT * (minutes + 1)
     if deferrable:
-        assert polls[200] <= 3 + 2 * minutes
-        assert polls[429] <= 3 + 2 * minutes
-        assert len(requests) <= 5 * OPERATORS + polls.total()
+        polls = Counter(r.status for r in requests if r.path == LIST)
+        assert max(polls.values()) <= 3 + 2 * minutes

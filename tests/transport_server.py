@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import socket
+import socketserver
+import ssl
+import sys
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+import trustme
+
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
 INTEGRATION = {"id": "int_1", "type": "stripe", "status": "connected", "last_synced_at": "2024-03-15T13:00:00Z"}
 LISTED = json.dumps({"integrations": [INTEGRATION]}).encode()
 READ = json.dumps({"integration": INTEGRATION}).encode()
 
+CA = trustme.CA()
 TLS_HANDSHAKE = b"\x16"
 
 Behaviour: TypeAlias = "Callable[[Exchange], None]"
-
-
-class Exchange:
-    """One connection after its request was read: what a behaviour answers on."""
-
-    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
-        self._connection = connection
-        self._stopping = stopping
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self._connection.sendall(data)
-
-    def wait(self, seconds: float) -> None:
-        """Say nothing for a while; not longer than the server runs."""
-        if self._stopping.wait(seconds):
-            raise ConnectionAbortedError
 
 
 def respond(status: str = "200 OK", body: bytes = READ, length: int | None = None, **headers: str) -> bytes:
@@ -50,14 +36,14 @@ def send(data: bytes) -> Behaviour:
     return lambda exchange: exchange.send(data)
 
 
-def trickle(data: bytes, before: bytes = b"", pause: float = 0.1) -> Behaviour:
+def trickle(data: bytes, before: bytes) -> Behaviour:
     """Send a beginning at once, and the rest byte by byte."""
 
     def behave(exchange: Exchange) -> None:
         exchange.send(before)
         for byte in data:
             exchange.send(bytes([byte]))
-            exchange.wait(pause)
+            exchange.wait(0.1)
 
     return behave
 
@@ -67,57 +53,79 @@ def hang(exchange: Exchange) -> None:
     exchange.wait(600)
 
 
-class TransportServer:
+def certified(host: str = "127.0.0.1", **certificate: Any) -> ssl.SSLContext:
+    """Let a server show a certificate for a host, which CA has signed."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    CA.issue_cert(host, **certificate).configure_cert(tls)
+    return tls
+
+
+class Exchange(socketserver.BaseRequestHandler):
+    """One connection: reads the request, and is what a behaviour answers on."""
+
+    server: TransportServer
+
+    def handle(self) -> None:
+        """Read the request and let the server's behaviour answer."""
+        if self.server.tls is not None:
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        with self.request:
+            head = b""
+            while b"\r\n\r\n" not in head and head[:1] != TLS_HANDSHAKE:
+                if not (piece := self.request.recv(65536)):
+                    return
+                head += piece
+            with self.server.changed:
+                self.server.heads.append(head.decode("latin-1"))
+                self.server.changed.notify_all()
+            self.server.behaviour(self)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.request.sendall(data)
+
+    def wait(self, seconds: float) -> None:
+        """Say nothing for a while; not longer than the server runs."""
+        if self.server.stopping.wait(seconds):
+            raise ConnectionAbortedError
+
+
+class TransportServer(socketserver.ThreadingTCPServer):
     """
     Serves each connection once, in a thread of its own, and keeps the heads of the requests.
 
-    :param behaviour: What it does; may be replaced while it runs.
+    :param behaviour: What it does, by default listing one integration; may be replaced while it runs.
     :param tls: Serves https with this.
     """
 
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
     def __init__(self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self.behaviour = behaviour or (lambda exchange: exchange.send(respond(body=LISTED)))
+        super().__init__(("127.0.0.1", 0), Exchange)
+        self.behaviour = behaviour or send(respond(body=LISTED))
+        self.tls = tls
         self.heads: list[str] = []
-        self._tls = tls
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._socket.getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.changed = threading.Condition()
+        self.stopping = threading.Event()
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        with suppress(OSError):  # nobody is connected to it
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
 
-    def wait_for_heads(self, count: int) -> list[str]:
-        """Return the requests once there are that many."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.heads) >= count, 60), f"{len(self.heads)} of {count} came"
-            return list(self.heads)
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing if the client has gone, or does not like the certificate."""
+        if not isinstance(sys.exception(), OSError):
+            raise  # noqa: PLE0704 - called while it is handled
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                connection, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: Any) -> None:
-        with suppress(OSError), connection:  # the client has gone, or does not like the certificate
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            with connection:
-                head = b""
-                while b"\r\n\r\n" not in head and head[:1] != TLS_HANDSHAKE:
-                    if not (piece := connection.recv(65536)):
-                        return
-                    head += piece
-                with self._changed:
-                    self.heads.append(head.decode("latin-1"))
-                    self._changed.notify_all()
-                self.behaviour(Exchange(connection, self._stopping))
+    def wait_for_heads(self, count: int) -> None:
+        """Wait until there are that many requests."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.heads) >= count, 60), f"{len(self.heads)} of {count} came"

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from tests.both_hooks import connect, hook, no_proxy_settings, pauses, sim
-from tests.certificates import certificates
 
-__all__ = ["certificates", "connect", "hook", "no_proxy_settings", "pauses", "sim"]
+__all__ = ["connect", "hook", "no_proxy_settings", "pauses", "sim"]

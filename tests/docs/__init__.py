@@ -1,1 +1,1 @@
-"""The README and docs are true: everything in them is run, compared or looked up."""
+"""The README and docs are true: what they show is run, what they name is looked up."""

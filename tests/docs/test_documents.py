@@ -1,22 +1,19 @@
-"""The README and docs lead where they say, and are of the size they should be."""
+"""The README and docs lead where they say, name what there is, and quote what the package says."""
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import airflow_provider_flokit
-from tests.docs.blocks import REPOSITORY, documents
+from tests.checkout import REPOSITORY
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_PICTURE = re.compile(r"!" + _LINK.pattern)
-_IDS = [str(path.relative_to(REPOSITORY)) for path in documents()]
+README = (REPOSITORY / "README.md").read_text()
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 
 
 def anchors(path: Path) -> set[str]:
@@ -25,12 +22,10 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("path", documents(), ids=_IDS)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link names a file of this repository, and its anchor a heading there."""
-    for link in _LINK.findall(path.read_text()):
-        if link.startswith(("http://", "https://", "mailto:")):
-            continue
+    for link in re.findall(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text()):
         name, _, anchor = link.partition("#")
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), link
@@ -38,46 +33,58 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_every_picture_is_shown() -> None:
-    """Each file under docs/images is a picture in some document; none is kept for nothing."""
-    shown = {(path.parent / link).resolve() for path in documents() for link in _PICTURE.findall(path.read_text())}
-    pictures = set((REPOSITORY / "docs" / "images").iterdir())
-    assert pictures
-    assert pictures <= shown
-
-
-def test_every_target_of_make_that_is_named_is_there() -> None:
-    """What the prose tells to make, make knows."""
+def test_make_knows_every_target_that_is_named() -> None:
+    """In prose and in commands."""
     targets = set(re.findall(r"^([\w.-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    named = {name for path in documents() for name in re.findall(r"`make ([\w.-]+)", path.read_text())}
-    assert named
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    named = set(re.findall(r"(?:^|`)make ([a-z][\w.-]*)", text, re.MULTILINE))
+    assert "test" in named
     assert {name for name in named if not name.startswith("test-airflow-")} <= targets
 
 
-def test_the_readme_is_for_reading() -> None:
-    """The README has fewer than 900 words besides its code; everything else is in docs/."""
-    readme = (REPOSITORY / "README.md").read_text()
-    assert len(re.sub(r"```.*?```|<!--.*?-->", "", readme, flags=re.DOTALL).split()) < 900
+def test_the_readme_is_short_and_leads_everywhere() -> None:
+    """It has fewer than 900 words besides its code, and a link to every page of docs/."""
+    assert len(re.sub(r"```.*?```", "", README, flags=re.DOTALL).split()) < 900
+    assert [path.name for path in REPOSITORY.glob("docs/*.md") if f"(docs/{path.name}" not in README] == []
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in documents() if path.parent == REPOSITORY / "docs"], ids=lambda path: path.name
-)
-def test_every_document_is_found_from_the_readme(path: Path) -> None:
-    """The README links to every document."""
-    assert f"docs/{path.name}" in (REPOSITORY / "README.md").read_text()
-
-
-def test_the_changelog_tells_of_this_version() -> None:
-    """The changelog has an entry for the package's version."""
+def test_versions_agree() -> None:
+    """The changelog has this version; README, constraints and metadata name the same Airflows and Pythons."""
     assert f"## [{airflow_provider_flokit.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
-
-
-def test_the_supported_versions_are_those_that_are_tested() -> None:
-    """README, constraints and metadata agree on the versions of Airflow and Python."""
     airflows = sorted(path.stem.removeprefix("airflow-") for path in (REPOSITORY / "constraints").glob("airflow-*.txt"))
-    readme = (REPOSITORY / "README.md").read_text()
-    assert f"Airflow {airflows[0]} to {airflows[-1]}, Python 3.11 to 3.13" in readme
+    assert f"Airflow {airflows[0]} to {airflows[-1]}, Python 3.11 to 3.13" in README
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert f"apache-airflow>={airflows[0]}" in project["dependencies"]
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(project["classifiers"])
+
+
+def text_of(node: ast.AST) -> str:
+    """Return the text of an expression, with a hole where something is put in when it runs."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(map(text_of, values))
+        case ast.BinOp(left=left, right=right):
+            return text_of(left) + text_of(right)
+    return "\0"
+
+
+SAID = "\n".join(
+    text_of(node)
+    for path in Path(airflow_provider_flokit.__file__).parent.rglob("*.py")
+    for node in ast.walk(ast.parse(path.read_text()))
+)
+QUOTED = re.findall(
+    r"^\| `(.+?)`[,*a-z ]*\|",
+    (REPOSITORY / "docs/troubleshooting.md").read_text().partition("## Airflow's own messages")[0],
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("quote", QUOTED)
+def test_the_package_says_what_troubleshooting_quotes(quote: str) -> None:
+    """Somewhere in the package there is a message of these very words."""
+    pieces = [piece.strip() for piece in re.split(r"HTTP \d\d\d|…", quote) if piece.strip(" ,")]
+    assert pieces
+    assert [piece for piece in pieces if piece not in SAID] == []

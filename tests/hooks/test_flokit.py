@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ from airflow_provider_flokit.api.attempts import Attempts
 from airflow_provider_flokit.errors import (
     FlokitAmbiguousTypeError,
     FlokitArgumentError,
-    FlokitAuthenticationError,
     FlokitConfigError,
     FlokitConnectionNotFoundError,
     FlokitNotFoundError,
@@ -28,14 +26,14 @@ from airflow_provider_flokit.errors import (
     FlokitSyncAlreadyRunningError,
 )
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from airflow_provider_flokit.models import IntegrationStatus
-from airflow_provider_flokit.simulator import Fault, Simulator
+from airflow_provider_flokit.simulator import Fault
 from tests.checkout import REPOSITORY
-from tests.transport_server import LISTED, TransportServer, hang, respond, send, trickle
+from tests.transport_server import LISTED, TransportServer, hang, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_flokit.simulator import Simulator
     from tests.both_hooks import BothHooks
 
 LIST = "/v1/integrations"
@@ -45,17 +43,14 @@ NAMES = ", ".join(f"int_{number} (stripe)" for number in range(10))
 # Calls
 
 
-def test_list_integrations(hook: BothHooks, sim: Simulator) -> None:
-    """All integrations come with their state, without statistics."""
-    found = hook("list_integrations")
-    assert [(i.id, i.type, i.status) for i in found] == [
-        ("int_1", "stripe", IntegrationStatus.CONNECTED),
-        ("int_2", "adjust", IntegrationStatus.CONNECTED),
-        ("int_3", "stripe", IntegrationStatus.ERROR),
+@pytest.mark.usefixtures("sim")
+def test_list_integrations(hook: BothHooks) -> None:
+    """All integrations come with their state."""
+    assert [(i.id, i.type, i.status, i.error_message) for i in hook("list_integrations")] == [
+        ("int_1", "stripe", "connected", None),
+        ("int_2", "adjust", "connected", None),
+        ("int_3", "stripe", "error", "Token expired"),
     ]
-    assert found[2].error_message == "Token expired"
-    assert [i.sync_stats for i in found] == [None] * 3
-    assert [(r.method, r.path) for r in sim.requests] == [("GET", LIST)]
 
 
 def test_get_integration(hook: BothHooks, sim: Simulator) -> None:
@@ -73,25 +68,22 @@ def test_find_integration(hook: BothHooks, sim: Simulator) -> None:
     assert "say which one with integration_id: int_1, int_3" in several
     none = str(hook.failure(FlokitNotFoundError, "find_integration", "adapty"))
     assert "The workspace has: int_1 (stripe), int_2 (adjust), int_3 (stripe)." in none
-    before = len(sim.requests)
-    for wanted in (None, "", " ", 5):
-        assert "integration_type is" in str(hook.failure(FlokitArgumentError, "find_integration", wanted))
-    assert len(sim.requests) == before
+    assert "integration_type is" in str(hook.failure(FlokitArgumentError, "find_integration", " "))
+    assert len(sim.requests) == 3
 
 
 def test_find_integration_beside_a_malformed_one(hook: BothHooks, connect: Callable[..., None]) -> None:
     """A type that only a malformed entry may have is not called missing: a later attempt may tell."""
-    listed = LISTED.replace(b"[", b'[{"id": "int_odd"}, ')
-    with TransportServer(send(respond(body=listed))) as server:
+    with TransportServer(send(respond(body=LISTED.replace(b"[", b'[{"id": "int_odd"}, ')))) as server:
         connect(server.url)
         assert hook("find_integration", "stripe").id == "int_1"
-        error = hook.failure(FlokitResponseError, "find_integration", "adjust")
-    assert "but 1 in it cannot be read" in str(error)
+        assert "but 1 in it cannot be read" in str(hook.failure(FlokitResponseError, "find_integration", "adjust"))
 
 
 def test_trigger_sync(hook: BothHooks, sim: Simulator) -> None:
     """A sync starts and its id is returned; while one runs, a second may be refused with an error of its own."""
-    assert hook("trigger_sync", "int_1") == sim.syncs[0].sync_id
+    assert hook("trigger_sync", "int_1", "my key 1") == sim.syncs[0].sync_id
+    assert sim.requests[0].idempotency_key == "my key 1"
     sim.fail(409, method="POST")
     error = hook.failure(FlokitSyncAlreadyRunningError, "trigger_sync", "int_1")
     assert abs(error.at.timestamp() - time.time()) < 60
@@ -105,59 +97,30 @@ def test_observe(hook: BothHooks, sim: Simulator) -> None:
     seen = hook("observe", ["int_1", "int_2", "int_3", "int_9"])
     assert set(seen.integrations) == {"int_1", "int_2"}
     assert seen.missing == {"int_9"}
-    assert [type(error) for error in seen.unread.values()] == [FlokitServerError]
-    assert set(seen.unread) == {"int_3"}
+    assert {name: type(error) for name, error in seen.unread.items()} == {"int_3": FlokitServerError}
     assert [r.path for r in sim.requests] == [LIST, *(f"{LIST}/int_{number}" for number in (2, 3, 9))]
 
 
-def test_a_look_goes_by_the_connection_as_it_is_now(
-    hook: BothHooks, sim: Simulator, connect: Callable[..., None]
-) -> None:
-    """A key that was rotated, and a host that has moved, count from the next look on."""
-    with Simulator() as other:
-        other.add_integration("int_elsewhere")
-        first, _, refused, _, second, _, third = hook.in_a_row(
-            ("observe", []),
-            sim.rotate_key,
-            ("observe", []),
-            lambda: connect(sim.url, sim.api_key),
-            ("observe", []),
-            lambda: connect(other.url),
-            ("observe", []),
-        )
-    assert isinstance(refused, FlokitAuthenticationError)
-    assert set(first.integrations) == set(second.integrations) == {"int_1", "int_2", "int_3"}
-    assert set(third.integrations) == {"int_elsewhere"}
-
-
-def test_calls_of_a_block_share_a_connection(hook: BothHooks, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block all calls use one TCP connection; without it, each call opens and closes its own."""
-    opened, honest = [], socket.socket.connect
-
-    def connect(self: socket.socket, address: Any) -> None:
-        if address[1] == sim.port:
-            opened.append(address)
-        honest(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    hook.in_a_row(*[("list_integrations",)] * 3)
-    assert len(opened) == 1
-    hook("list_integrations")
-    hook("list_integrations")
-    assert len(opened) == 3
-
-
-def test_both_hooks_have_the_same_calls() -> None:
-    """Whoever knows one knows the other."""
-    calls = ["list_integrations", "get_integration", "find_integration", "trigger_sync", "test_connection"]
-    for name in calls:
-        assert asyncio.iscoroutinefunction(getattr(FlokitAsyncHook, name))
-        assert not asyncio.iscoroutinefunction(getattr(FlokitHook, name))
-    for name in ("conn_name_attr", "default_conn_name", "conn_type", "hook_name"):
-        assert getattr(FlokitHook, name) == getattr(FlokitAsyncHook, name)
+def test_calls_of_a_block_share_a_session(sim: Simulator, connect: Callable[..., None]) -> None:
+    """Inside the block it stays the same, until the Airflow connection is read anew and has changed."""
+    with FlokitHook() as hook:
+        hook.list_integrations()
+        first = hook.get_conn()
+        hook.observe([])
+        assert hook.get_conn() is first
+        connect(sim.url, sim.rotate_key())
+        hook.observe([])
+        assert hook.get_conn() is not first
 
 
 # The connection
+
+
+def test_making_a_hook_asks_nobody(sim: Simulator) -> None:
+    """A hook may be made while a DAG is read: neither Airflow's connection nor FloKit is looked at."""
+    FlokitHook("flokit_nowhere")
+    FlokitAsyncHook("flokit_nowhere")
+    assert sim.requests == []
 
 
 def test_an_undefined_connection_may_be_there_at_a_retry(hook: BothHooks) -> None:
@@ -167,39 +130,30 @@ def test_an_undefined_connection_may_be_there_at_a_retry(hook: BothHooks) -> Non
     assert not isinstance(caught.value, AirflowFailException)
     assert "Airflow connection 'flokit_nowhere' is not defined. Add it with the type 'flokit'" in str(caught.value)
     ok, message = hook("test_connection", conn_id="flokit_nowhere")
-    assert not ok
-    assert "is not defined" in message
+    assert (ok, "is not defined" in message) == (False, True)
 
 
 def test_a_wrong_connection_is_final(hook: BothHooks, sim: Simulator, connect: Callable[..., None]) -> None:
-    """No retry mends a wrong field; nothing is asked."""
-    connect(sim.url, timeout="soon")
+    """No retry mends a wrong field; it is named, by the Test button too, and nothing is asked."""
+    connect(sim.url, retry_limit="many")
     error = hook.failure(FlokitConfigError, "list_integrations")
     assert isinstance(error, AirflowFailException)
-    assert "extra 'timeout'" in str(error)
+    says = "extra 'retry_limit' is not a whole number, 0 or more."
+    assert str(error) == f"Airflow connection 'flokit_default': {says}"
+    assert hook("test_connection") == (False, f"this connection: {says}")
     assert sim.requests == []
 
 
-def test_unknown_extras_are_warned_of_once_per_client(
+def test_unknown_extras_are_warned_of(
     hook: BothHooks, sim: Simulator, connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However many calls a block makes; the Test button names them too."""
+    """The Test button names them too."""
     connect(sim.url, time_out=5)
-    hook.in_a_row(*[("list_integrations",)] * 3, ("observe", []))
-    warned = [record.getMessage() for record in caplog.records if "time_out" in record.getMessage()]
-    assert len(warned) == 1
-    assert warned[0].startswith("Airflow connection 'flokit_default': Extras that have no effect: time_out.")
+    hook("list_integrations")
+    (warned,) = (record.getMessage() for record in caplog.records if "time_out" in record.getMessage())
+    assert warned.startswith("Airflow connection 'flokit_default': Extras that have no effect: time_out. Known")
     ok, message = hook("test_connection")
-    assert ok
-    assert message.endswith("allow_insecure_http.")
-    assert "Extras that have no effect: time_out." in message
-
-
-def test_making_a_hook_asks_nobody(sim: Simulator) -> None:
-    """A hook may be made while a DAG is read: neither Airflow's connection nor FloKit is looked at."""
-    FlokitHook("flokit_nowhere")
-    FlokitAsyncHook("flokit_nowhere")
-    assert sim.requests == []
+    assert (ok, "Extras that have no effect: time_out." in message) == (True, True)
 
 
 # The Test button
@@ -210,15 +164,10 @@ def test_making_a_hook_asks_nobody(sim: Simulator) -> None:
     [
         ([], "Connected: 0 integrations"),
         (["connected"], "Connected: 1 integration (1 connected): int_0 (stripe)"),
-        (
-            ["error", "paused", "connected", "connected"],
-            f"Connected: 4 integrations (2 connected, 1 error, 1 paused): {NAMES[:62]}",
-        ),
-        (
-            ["connected"] * 12,
-            f"Connected: 12 integrations (12 connected): {NAMES} and 2 more",
-        ),
+        (["error", "paused", "connected"], f"Connected: 3 integrations (1 connected, 1 error, 1 paused): {NAMES[:46]}"),
+        (["connected"] * 12, f"Connected: 12 integrations (12 connected): {NAMES} and 2 more"),
     ],
+    ids=["none", "one", "several", "more than ten"],
 )
 def test_the_test_button_tells_what_one_needs_next(
     hook: BothHooks, flokit: Simulator, states: list[str], text: str
@@ -233,12 +182,10 @@ def test_the_test_button_tells_what_one_needs_next(
     ("fault", "text"),
     [
         (401, "FloKit, listing the integrations: HTTP 401: Invalid or missing API key. Put a valid API key into"),
-        (
-            Fault.answer(200, "html"),
-            "it is not JSON. Check the connection's API URL (host); it may not be FloKit's API.",
-        ),
         (404, "HTTP 404: Not found. Check the connection's API URL (host)."),
+        (Fault.answer(200, "html"), "it is not JSON. Check the connection's API URL (host); it may not be FloKit's"),
     ],
+    ids=["401", "404", "HTML"],
 )
 @pytest.mark.usefixtures("pauses")
 def test_the_test_button_tells_what_is_wrong(hook: BothHooks, sim: Simulator, fault: Any, text: str) -> None:
@@ -250,17 +197,10 @@ def test_the_test_button_tells_what_is_wrong(hook: BothHooks, sim: Simulator, fa
     assert "flokit_default" not in message
 
 
-def test_the_test_button_names_a_wrong_field(hook: BothHooks, sim: Simulator, connect: Callable[..., None]) -> None:
-    """A wrong value is named as in every call."""
-    connect(sim.url, retry_limit="many")
-    ok, message = hook("test_connection")
-    assert (ok, message) == (False, "this connection: extra 'retry_limit' is not a whole number, 0 or more.")
-
-
 # From an event loop
 
 
-async def cancelled_once(has_come: Callable[[], object]) -> None:
+async def cancel_once(has_come: Callable[[], object]) -> None:
     """Make a call and cancel it as soon as something has come."""
     call = asyncio.create_task(FlokitAsyncHook().list_integrations())
     await asyncio.to_thread(has_come)
@@ -269,10 +209,18 @@ async def cancelled_once(has_come: Callable[[], object]) -> None:
         await call
 
 
+def wait_until_no_call_is_left() -> None:
+    """Wait for the threads of calls that nobody awaits any more."""
+    for thread in threading.enumerate():
+        if thread.name == "flokit-call":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 def test_a_call_that_is_cancelled_during_a_request_sends_no_other(
     connect: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The attempt under way ends by itself, and what becomes of it is not logged."""
+    """The attempt under way ends by itself, after its event loop; what becomes of it is not logged."""
     cancelled = threading.Event()
 
     def drop(_: Any) -> None:
@@ -280,7 +228,7 @@ def test_a_call_that_is_cancelled_during_a_request_sends_no_other(
 
     with TransportServer(drop) as server:
         connect(server.url)
-        asyncio.run(cancelled_once(lambda: server.wait_for_heads(1)))
+        asyncio.run(cancel_once(lambda: server.wait_for_heads(1)))
         caplog.clear()
         cancelled.set()
         wait_until_no_call_is_left()
@@ -288,9 +236,7 @@ def test_a_call_that_is_cancelled_during_a_request_sends_no_other(
     assert caplog.text == ""
 
 
-def test_a_call_that_is_cancelled_in_a_pause_sends_no_other(
-    sim: Simulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_is_cancelled_in_a_pause_sends_no_other(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause ends at once, and with it the call."""
     pausing, pause = threading.Event(), Attempts.pause
 
@@ -299,19 +245,10 @@ def test_a_call_that_is_cancelled_in_a_pause_sends_no_other(
         pause(self, 300)
 
     monkeypatch.setattr(Attempts, "pause", pause_long)
-    connect(sim.url)
     sim.fail(503)
-    asyncio.run(cancelled_once(lambda: pausing.wait(60)))
+    asyncio.run(cancel_once(lambda: pausing.wait(60)))
     wait_until_no_call_is_left()
     assert [request.status for request in sim.requests] == [503]
-
-
-def wait_until_no_call_is_left() -> None:
-    """Wait for the threads of calls that nobody awaits any more."""
-    for thread in threading.enumerate():
-        if thread.name == "flokit-call":
-            thread.join(60)
-            assert not thread.is_alive()
 
 
 def test_a_slow_call_holds_up_no_other(connect: Callable[..., None]) -> None:
@@ -335,49 +272,23 @@ def test_a_slow_call_holds_up_no_other(connect: Callable[..., None]) -> None:
         asyncio.run(main(server))
 
 
-def test_a_call_that_outlives_its_loop_raises_nothing(connect: Callable[..., None]) -> None:
-    """Its thread finds the loop closed and ends quietly; pytest would report an exception in it."""
-    answer = threading.Event()
-
-    def behave(exchange: Any) -> None:
-        assert answer.wait(60)
-        exchange.send(respond(body=LISTED))
-
-    async def leave(server: TransportServer) -> None:
-        call = asyncio.create_task(FlokitAsyncHook().list_integrations())
-        await asyncio.to_thread(server.wait_for_heads, 1)
-        call.cancel()
-
-    with TransportServer(behave) as server:
-        connect(server.url)
-        asyncio.run(leave(server))
-        answer.set()
-        wait_until_no_call_is_left()
-        assert len(server.heads) == 1
-
-
 HANGING_TRIGGERER = """
 import asyncio, signal
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 async def main():
-    calls = asyncio.gather(*(FlokitAsyncHook().list_integrations() for _ in range(3)))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, calls.cancel)
-    try:
-        await calls
-    except asyncio.CancelledError:
-        print("cancelled")
+    call = asyncio.create_task(FlokitAsyncHook().list_integrations())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, call.cancel)
+    await asyncio.wait([call])
+    print("cancelled", call.cancelled())
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(
-    "behave", [hang, trickle(LISTED * 99, respond(body=b"", length=99_999))], ids=["hang", "trickle"]
-)
-def test_sigterm_ends_a_process_during_a_request(behave: Any, connect: Callable[..., None]) -> None:
-    """A triggerer that is told to end cancels its triggers; requests under way, of 300 s, do not hold it up."""
-    with TransportServer(behave) as server:
+def test_sigterm_ends_a_process_during_a_request(connect: Callable[..., None]) -> None:
+    """A triggerer that is told to end cancels its triggers; a request under way, of 300 s, does not hold it up."""
+    with TransportServer(hang) as server:
         connect(server.url, timeout=300)
         process = subprocess.Popen(
             [sys.executable, "-c", HANGING_TRIGGERER],
@@ -385,10 +296,8 @@ def test_sigterm_ends_a_process_during_a_request(behave: Any, connect: Callable[
             stdout=subprocess.PIPE,
             text=True,
         )
-        server.wait_for_heads(3)
+        server.wait_for_heads(1)
         process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
         printed, _ = process.communicate(timeout=60)
-        assert time.monotonic() - began < 20  # 0.2 s where nothing else keeps the processors busy
     assert process.returncode == 0
-    assert "cancelled" in printed
+    assert "cancelled True" in printed

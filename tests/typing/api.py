@@ -15,41 +15,26 @@ from airflow.sdk import AssetWatcher
 
 from airflow_provider_flokit.assets.flokit import flokit_asset
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from airflow_provider_flokit.models import Integration, IntegrationStatus, SyncReceipt, SyncStats
+from airflow_provider_flokit.models import Integration, IntegrationStatus
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-from airflow_provider_flokit.simulator import Simulator, Sync, SyncRun
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-def hook() -> None:
+async def hooks() -> None:
     with FlokitHook("flokit_default") as hook:
-        assert_type(hook, FlokitHook)
         assert_type(hook.list_integrations(), list[Integration])
-        assert_type(hook.get_integration("int_01hx4j7stripe"), Integration)
-        assert_type(hook.find_integration("stripe"), Integration)
+        integration = hook.get_integration("int_01hx4j7stripe")
+        assert_type(integration.status, IntegrationStatus | str)
         assert_type(hook.trigger_sync("int_01hx4j7stripe", idempotency_key="k"), str)
-        assert_type(hook.test_connection(), tuple[bool, str])
-    hook.get_integration(7)  # type: ignore[arg-type]
-    hook.trigger_sync()  # type: ignore[call-arg]
-
-
-async def async_hook() -> None:
-    async with FlokitAsyncHook() as hook:
-        assert_type(hook, FlokitAsyncHook)
-        assert_type(await hook.list_integrations(), list[Integration])
-        assert_type(await hook.trigger_sync("int_01hx4j7stripe"), str)
-
-
-def models(integration: Integration, receipt: SyncReceipt) -> None:
-    assert_type(integration.status, IntegrationStatus | str)
-    assert_type(integration.last_synced_at, datetime | None)
-    assert_type(integration.sync_stats, SyncStats | None)
-    assert_type(SyncReceipt.from_json(receipt.to_json()), SyncReceipt)
-    integration.status = "connected"  # type: ignore[misc]
+        hook.get_integration(7)  # type: ignore[arg-type]
+        integration.status = "connected"  # type: ignore[misc]
+    async with FlokitAsyncHook() as async_hook:
+        assert_type(await async_hook.find_integration("stripe"), Integration)
+        assert_type(await async_hook.test_connection(), tuple[bool, str])
 
 
 def tasks(context: Context) -> None:
@@ -60,25 +45,12 @@ def tasks(context: Context) -> None:
         assert_type(sync.execute(context), dict[str, Any])
         FlokitIntegrationSensor(task_id="synced", receipt=sync.output, mode="reschedule", timeout=60)
         FlokitIntegrationSensor(
-            task_id="both",
-            integration_id=["int_01hx4j7stripe", "int_01hx4j7adjust"],
-            synced_after=datetime(2026, 1, 1, tzinfo=UTC),
-            deferrable=True,
+            task_id="both", integration_id=["int_a", "int_b"], synced_after=datetime(2026, 1, 1, tzinfo=UTC)
         )
         syncs = FlokitTriggerSyncOperator.partial(task_id="each").expand(integration_id=["int_a", "int_b"])
         FlokitIntegrationSensor.partial(task_id="ready").expand(receipt=syncs.output)
+        trigger = FlokitSyncedTrigger("int_01hx4j7stripe", on="any")
+        assert_type(flokit_asset("int_a", watchers=[AssetWatcher(name="synced", trigger=trigger)]), Asset)
     FlokitTriggerSyncOperator(task_id="sync", integration_id=7)  # type: ignore[arg-type]
     FlokitTriggerSyncOperator(task_id="sync", integration_type="stripe", skip_if_synced_within=3600)  # type: ignore[arg-type]
     FlokitIntegrationSensor(task_id="wrong", integration_id=7)  # type: ignore[arg-type]
-
-
-def assets() -> None:
-    trigger = FlokitSyncedTrigger("int_01hx4j7stripe", on="any")
-    watched = flokit_asset("int_01hx4j7stripe", watchers=[AssetWatcher(name="synced", trigger=trigger)])
-    assert_type(watched, Asset)
-
-
-def simulator() -> None:
-    with Simulator() as sim:
-        sim.add_integration("int_01hx4j7stripe", sync=Sync(duration=1))
-        assert_type(sim.syncs, list[SyncRun])

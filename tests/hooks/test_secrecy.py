@@ -11,19 +11,14 @@ import pytest
 
 from airflow_provider_flokit.errors import FlokitConfigError, FlokitError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
-from tests.both_hooks import connect, hook, no_proxy_settings, pauses
-from tests.certificates import certificates, tls_of
-from tests.leaks import find, forms_of
-from tests.transport_server import INTEGRATION, TransportServer, respond, send
+from tests.leaks import forms_of, shown_by
+from tests.transport_server import INTEGRATION, TransportServer, certified, respond, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.both_hooks import BothHooks
     from tests.transport_server import Behaviour
-
-__all__ = ["certificates", "connect", "hook", "no_proxy_settings", "pauses"]
 
 KEY = "fk_rw_S3cr3t+Tok/en=&%41~Zq9"
 
@@ -39,9 +34,9 @@ CALLS: list[tuple[Any, ...]] = [
 ]
 
 
-def echo(status: str, text: str = "{}", **headers: str) -> Behaviour:
-    """Answer with an error message that repeats the key, as it is and percent-encoded; {} is where."""
-    message = text.replace("{}", f"Bearer {KEY} ({quote(KEY, safe='')})")
+def echo(status: str, before: str = "", **headers: str) -> Behaviour:
+    """Answer with an error message that repeats the key, as it is and percent-encoded."""
+    message = f"{before}Bearer {KEY} ({quote(KEY, safe='')}) has expired"
     return send(respond(status, json.dumps({"message": message}).encode(), **headers))
 
 
@@ -53,14 +48,10 @@ def listed(**fields: Any) -> Behaviour:
 
 ANSWERS: dict[str, Behaviour] = {
     "all is well": listed(),
-    "400": echo("400 Bad Request", "what does {} mean?"),
-    "401": echo("401 Unauthorized", "{} has expired"),
-    "403": echo("403 Forbidden"),
-    "404": echo("404 Not Found"),
-    "409": echo("409 Conflict", "{}{}"),
-    "429": echo("429 Too Many Requests", Retry_After="1"),
+    "400": echo("400 Bad Request"),
+    "409": echo("409 Conflict"),
     "503": echo("503 Service Unavailable"),
-    "cut in a long message": echo("400 Bad Request", f"{'x' * 475} {{}}"),
+    "cut in a long message": echo("400 Bad Request", "x" * 475),
     "redirect": echo("302 Found", Location=f"http://127.0.0.1:9/?key={KEY}"),
     "encoded redirect": echo("302 Found", Location=f"/login?next={quote(KEY, safe='')}"),
     "error_message": listed(status="error", error_message=f"Bearer {KEY} ({quote(KEY, safe='')}) has expired"),
@@ -71,7 +62,6 @@ ANSWERS: dict[str, Behaviour] = {
     "no JSON": send(respond(body=f"Authorization: Bearer {KEY}".encode())),
     "no HTTP": send(f"{KEY}\r\n".encode()),
     "cut": send(respond(body=KEY.encode(), length=999)),
-    "dropped": send(b""),
 }
 
 
@@ -84,7 +74,7 @@ def evidence(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
     yield collected
     collected += [(record.getMessage(), record.args, record.exc_text) for record in caplog.records]
     collected += capfd.readouterr()
-    assert find(KEY, collected) == []
+    assert [text for text in map(shown_by, collected) if any(form in text for form in forms_of(KEY))] == []
 
 
 def make_all_calls(hook: BothHooks, evidence: list[Any]) -> None:
@@ -104,16 +94,15 @@ def test_the_key_is_nowhere_whatever_is_answered(
     with TransportServer(ANSWERS[name]) as server:
         connect(server.url, KEY, retry_limit=1)
         make_all_calls(hook, evidence)
-    assert len(evidence) == len(CALLS)
+    assert len(server.heads) >= len(CALLS) == len(evidence)
     assert all(f"Authorization: Bearer {KEY}\r\n" in head for head in server.heads)
-    assert len(server.heads) >= len(CALLS)
 
 
 def test_the_key_is_nowhere_without_an_answer(
-    hook: BothHooks, connect: Callable[..., None], evidence: list[Any], certificates: Path
+    hook: BothHooks, connect: Callable[..., None], evidence: list[Any]
 ) -> None:
-    """A server that is down, one whose certificate nobody signed, and a proxy that is not there neither."""
-    with TransportServer(tls=tls_of(certificates / "loopback.pem")) as server:
+    """Nor with a certificate that nobody trusts, a server that is down, and a proxy that is not there."""
+    with TransportServer(tls=certified()) as server:
         connect(server.url, KEY, retry_limit=1)
         make_all_calls(hook, evidence)
     make_all_calls(hook, evidence)
@@ -123,45 +112,31 @@ def test_the_key_is_nowhere_without_an_answer(
     assert sum(isinstance(thing, FlokitError) for thing in evidence) == 3 * (len(CALLS) - 1)
 
 
-@pytest.mark.parametrize("odd", [f"{KEY}\n", f" {KEY}", f"{KEY}é", f"{KEY}\r\nX-Admin: 1"])
-def test_a_key_that_is_refused_is_not_shown(
-    hook: BothHooks, connect: Callable[..., None], evidence: list[Any], odd: str
+@pytest.mark.parametrize(
+    ("url", "key", "extra"),
+    [
+        ("https://flokit.example", f"{KEY}\n", {}),
+        ("https://flokit.example", f"{KEY}é", {}),
+        (f"https://user:{KEY}@flokit.example", KEY, {}),
+        ("https://flokit.example", KEY, {"timeout": KEY}),
+    ],
+    ids=["key with a line break", "key with an accent", "key in the URL", "key in an extra"],
+)
+def test_a_field_that_is_refused_is_not_shown(
+    hook: BothHooks, connect: Callable[..., None], evidence: list[Any], url: str, key: str, extra: Any
 ) -> None:
     """The error says what is wrong with it, not what it is."""
-    connect("http://127.0.0.1:9", odd)
+    connect(url, key, **extra)
     make_all_calls(hook, evidence)
-    assert all(isinstance(thing, FlokitConfigError) for thing in evidence[1:])
-
-
-def test_a_field_that_is_refused_shows_no_other(
-    hook: BothHooks, connect: Callable[..., None], evidence: list[Any]
-) -> None:
-    """A wrong URL or extra is named; a key that was pasted into the URL is not repeated."""
-    for url, extra in ((f"https://user:{KEY}@flokit.example", {}), ("https://flokit.example", {"timeout": KEY})):
-        connect(url, KEY, **extra)
-        make_all_calls(hook, evidence)
-    assert sum(isinstance(thing, FlokitConfigError) for thing in evidence) == 2 * (len(CALLS) - 1)
+    assert sum(isinstance(thing, FlokitConfigError) for thing in evidence) == len(CALLS) - 1
 
 
 def test_no_object_shows_the_key(connect: Callable[..., None], evidence: list[Any]) -> None:
     """Neither a hook, nor its client, its settings and its session."""
-    with TransportServer() as server:
+    with TransportServer() as server, FlokitHook() as hook:
         connect(server.url, KEY)
-        with FlokitHook() as hook:
-            hook.list_integrations()
-            client = hook._client
-            assert client is not None
-            assert client.settings.api_key == KEY
-            evidence += [hook, vars(hook), client, vars(client), client.settings, client.session, client.session.auth]
-            evidence += [hook.get_conn(), vars(hook.get_conn()), FlokitAsyncHook()]
-
-
-def test_the_search_finds_what_it_looks_for() -> None:
-    """In a text, and deep in the chain of an exception."""
-    for form in forms_of(KEY):
-        assert find(KEY, [f"… {form} …"])
-    error = ValueError("outer")
-    error.__context__ = ValueError("inner")
-    error.__context__.__cause__ = KeyError({"Authorization": f"Bearer {KEY}"})
-    assert find(KEY, [error])
-    assert not find(KEY, [ValueError("fk_rw_other")])
+        hook.list_integrations()
+        client: Any = hook._client
+        assert client.settings.api_key == KEY
+        evidence += [hook, vars(hook), client, vars(client), client.settings, hook.get_conn(), vars(hook.get_conn())]
+        evidence += [client.session.auth, FlokitAsyncHook()]
