@@ -214,21 +214,13 @@ def start_all_modes(case: Case, first: float, last: float, **durations: float) -
         shapes[task] = Sync(start_delay=2, duration=duration, error=ERROR if task.endswith("bad") else None)
         simulator.add_integration(f"int_{task}", sync=shapes[task])
     run = case.run(synced_after(simulator))
-    case.airflow.wait_for(
-        lambda: (
-            run.tasks().items() >= {(task, -1): state for task, state in MODES.items()}.items()
-            and simulator.syncs_of("sync_worker_good")
-            and run.tasks()[RESCHEDULED, -1] in ("up_for_reschedule", "running")
-        ),
-        "all wait",
-        run.tasks,
-    )
+    run.wait_in({task: state for task, state in MODES.items() if state == "deferred"})
+    # Those in a worker must have had their first answer: before it, a refusal is final.
+    looked = [task for task in shapes if MODES.get(task) != "deferred"]
+    case.airflow.wait_for(lambda: all("Waiting for" in run.log(task) for task in looked), "all wait", run.tasks)
     for task, shape in shapes.items():
         if task.startswith("watch"):
             simulator.run_scheduled_sync(f"int_{task}", shape)
-    # Each has asked once more by then: none is still at its start.
-    asked = len(simulator.requests)
-    case.airflow.wait_for(lambda: len(simulator.requests) >= asked + 12, "all ask")
     return run
 
 
