@@ -88,6 +88,9 @@ def stop_all(components: Iterable[Component], grace: float = 5.0) -> None:
             for member in left:
                 send(member.pid, signal.SIGKILL)
         time.sleep(0.1)
+    for component in components:
+        if component.process:
+            component.process.wait()
 
 
 def send(pid: int, sig: int) -> None:
