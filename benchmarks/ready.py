@@ -26,13 +26,11 @@ SENSOR, REQUEST = "ready_sensor", "ready_request"
 
 def seconds(airflow: LocalAirflow, dag_id: str) -> tuple[float, float]:
     """Run a DAG once; return the seconds from queued and from started to success."""
-    run_id = airflow.trigger(dag_id)
-    state = airflow.wait_for_run(dag_id, run_id)
+    run = airflow.trigger(dag_id)
+    state = run.wait()
     if state != "success":
-        raise RuntimeError(f"{dag_id} ended as {state}:\n{airflow.task_log(dag_id, run_id, 'measured')}")
-    (row,) = airflow.query(
-        "SELECT queued_dttm, start_date, end_date FROM task_instance WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
-    )
+        raise RuntimeError(f"{dag_id} ended as {state}:\n{run.log('measured')}")
+    (row,) = run.query("queued_dttm, start_date, end_date", "task_instance")
     queued, started, ended = (datetime.fromisoformat(row[name]) for name in ("queued_dttm", "start_date", "end_date"))
     return (ended - queued).total_seconds(), (ended - started).total_seconds()
 
@@ -53,7 +51,6 @@ def main() -> int:
             airflow.wait_until_ready()
             taken: dict[str, list[tuple[float, float]]] = {SENSOR: [], REQUEST: []}
             for dag_id in taken:
-                airflow.unpause(dag_id)
                 seconds(airflow, dag_id)  # the first run of each compiles byte code
             asked = len(simulator.requests)
             for number in range(options.runs):

@@ -1,45 +1,31 @@
-"""What the chaos cases play on: simulators whose time can be stopped, one Airflow, and the rows of the table."""
+"""What the chaos cases play on: simulators whose time can be stopped, one Airflow, and the judgement of waits."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flokit.simulator import Simulator
-from tests.system.settings import AIRFLOW_3
+from tests.system.runs import plain_xcom
+from tests.system.settings import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow_provider_flokit.simulator import RecordedRequest, SyncRun
-    from tests.system.local_airflow import LocalAirflow
+    from tests.system.celery_airflow import CeleryAirflow
+    from tests.system.runs import Run
 
-OLD_KEY = "fk_rw_chaos_first"
-NEW_KEY = "fk_rw_chaos_second"
-
-
-class StoppedError(Exception):
-    """Everything is being stopped, so the case cannot go on."""
-
-
-class Run(NamedTuple):
-    """A run of a DAG."""
-
-    dag_id: str
-    run_id: str
+OLD_KEY, NEW_KEY = "fk_rw_chaos_first", "fk_rw_chaos_second"
+ENDINGS = frozenset({"success", "failed", "skipped"})
+BEGAN = time.monotonic()
 
 
 class HeldClock:
-    """
-    The wall clock, but it can be stopped: a simulator's syncs stand still until all that should wait for them does.
-
-    What is promised holds by the server's time, whatever it is.
-    """
+    """The wall clock, but it can be stopped: syncs stand still until all that should wait for them does."""
 
     def __init__(self) -> None:
         self._lost = 0.0
@@ -60,234 +46,161 @@ class HeldClock:
 
 
 class HeldSimulator(Simulator):
-    """
-    A simulator whose time can be stopped.
-
-    :param switches: As the simulator takes them.
-    """
+    """A simulator whose time can be stopped."""
 
     def __init__(self, **switches: Any) -> None:
         self.time = HeldClock()
         super().__init__(api_key=OLD_KEY, clock=self.time, **switches)
 
-    def manual(self, integration_id: str) -> list[SyncRun]:
-        """Return the syncs of an integration that a POST started, in that order."""
-        return [sync for sync in self.syncs if sync.integration_id == integration_id and sync.trigger == "manual"]
+    def syncs_of(self, task: str, trigger: str = "manual") -> list[SyncRun]:
+        """Return the syncs of a task's integration that a POST started, or FloKit itself (``scheduled``)."""
+        return [sync for sync in self.syncs if sync.integration_id == f"int_{task}" and sync.trigger == trigger]
 
-    def posts(self, integration_id: str) -> list[RecordedRequest]:
-        """Return the POSTs for an integration, also those that have no answer yet."""
-        return [r for r in self.requests if r.method == "POST" and r.integration_id == integration_id]
+    def asked(self, task: str, method: str) -> list[RecordedRequest]:
+        """Return the requests for a task's integration, also those that have no answer yet."""
+        return [each for each in self.requests if (each.integration_id, each.method) == (f"int_{task}", method)]
 
 
 @dataclass
-class Row:
-    """
-    One line of the table.
+class Case:
+    """One thing that production does to a wait, and what came of it."""
 
-    :param title: The case.
-    :param killed: What was killed or broken.
-    """
-
+    name: str
     title: str
     killed: str
+    play: Callable[[Case], None]
+    switches: Mapping[str, Mapping[str, Any]]  # of its simulators, by connection id
+    act: int = 1  # cases of one act are played at the same time; those that kill a component have one of their own
+    since: tuple[int, int] = (2, 11)  # the oldest Airflow on which it makes sense
+    because: str = ""
+    stage: str = ""  # the only one that has what it needs, if not all have
+
+    simulators: dict[str, HeldSimulator] = field(default_factory=dict)
+    many: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     waits: int = 0
     right: int = 0
     seconds: float = 0.0
-    not_here: str = ""
-    ended: bool = False
     problems: list[str] = field(default_factory=list)
-    started: dict[tuple[int, str], int] = field(default_factory=dict)
+    syncs: dict[tuple[str, str], int] = field(default_factory=dict)
+    airflow: CeleryAirflow = field(init=False)  # or a LocalAirflow, for what both have
 
     @property
-    def syncs(self) -> int:
-        """Syncs that the tasks started."""
-        return sum(self.started.values())
+    def simulator(self) -> HeldSimulator:
+        """The simulator, where it is the only one."""
+        return self.simulators[f"chaos_{self.name}"]
+
+    @property
+    def here(self) -> bool:
+        """Whether this Airflow can play it."""
+        return self.since <= AIRFLOW_VERSION
 
     @property
     def ok(self) -> bool:
         """Whether everything was right."""
-        return bool(self.not_here) or (self.ended and not self.problems and 0 < self.waits == self.right)
+        return not self.here or (not self.problems and 0 < self.waits == self.right)
+
+    def tell(self, what: str) -> None:
+        """Print a line of progress."""
+        print(f"{time.monotonic() - BEGAN:6.1f} s  {self.name}: {what}\n", end="", flush=True)
+
+    def run(self, conf: Mapping[str, Any] | None = None) -> Run:
+        """Start a run of the case's own DAG."""
+        return self.airflow.trigger(f"chaos_{self.name}", conf)
 
     def expect(self, holds: object, what: str) -> None:
         """Note a problem unless something holds."""
         if not holds:
             self.problems.append(what)
 
+    def count(self, right: object, what: str) -> None:
+        """Count one wait, and note a problem if it was not right."""
+        self.waits += 1
+        self.right += bool(right)
+        self.expect(right, what)
 
-@dataclass(frozen=True)
-class Case:
-    """
-    One thing that production does to a wait.
-
-    :param name: For ``--only``.
-    :param title: For the table.
-    :param killed: What is killed or broken.
-    :param play: Plays it.
-    :param simulators: The simulators it needs, by connection id, with their switches.
-    :param act: Cases of the same act are played at the same time; those that kill a component have one of their own.
-    :param since: The oldest Airflow on which it makes sense, and
-    :param because: why.
-    :param only_on: The only stage that has what it needs, if not all have.
-    """
-
-    name: str
-    title: str
-    killed: str
-    play: Callable[[Stage, Row], None]
-    simulators: Mapping[str, Mapping[str, Any]]
-    act: int = 1
-    since: tuple[int, int] = (2, 11)
-    because: str = ""
-    only_on: str = ""
-
-
-class Stage:
-    """
-    Everything that runs.
-
-    :param airflow: The Airflow.
-    :param simulators: By connection id.
-    :param tell: Prints a line of progress.
-    :param counts: How many waits of each kind the triggerer is killed under.
-    """
-
-    def __init__(
+    def judge(
         self,
-        airflow: LocalAirflow,
-        simulators: Mapping[str, HeldSimulator],
-        tell: Callable[[str], None],
-        counts: Mapping[str, int],
+        run: Run,
+        tasks: Iterable[str | tuple[str, int]],
+        *,
+        conn_id: str | None = None,
+        state: str | None = None,
+        syncs: int = 1,
+        tries: int | range = 1,
+        runs: int | None = None,
+        said: tuple[str, ...] = (),
+        names: int | None = -1,
     ) -> None:
-        self.airflow = airflow
-        self.counts = counts
-        self.triggerers = sum(name.startswith("triggerer") for name in airflow.components)
-        self.simulators = simulators
-        self.tell = tell
-        # One command to Airflow at a time: many at once are more than SQLite takes.
-        self._command = threading.Lock()
-        self._closing = threading.Event()
+        """
+        Judge waits (task ids, or pairs of task id and map index) by what the simulator knows, once their run has ended.
 
-    def close(self) -> None:
-        """Let nothing be started any more, and the command that is being given come to its end."""
-        with self._command:
-            self._closing.set()
-
-    # Doing things
-
-    def restart(self, name: str) -> None:
-        """Start a component that was killed."""
-        with self._command:
-            if self._closing.is_set():
-                raise StoppedError
-            self.airflow.start(name)
-        self.tell(f"the {name} starts again")
-
-    def idle(self, seconds: float) -> None:
-        """Do nothing for some seconds."""
-        if self._closing.wait(seconds):
-            raise StoppedError
-
-    def unpause(self, dag_id: str) -> None:
-        """Unpause a DAG that something else than a person starts."""
-        with self._command:
-            self.airflow.unpause(dag_id)
-
-    def pause(self, dag_id: str) -> None:
-        """Pause a DAG."""
-        with self._command:
-            self.airflow.pause(dag_id)
-
-    def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
-        """Start a run of a DAG."""
-        with self._command:
-            self.airflow.unpause(dag_id)
-            return Run(dag_id, self.airflow.trigger(dag_id, conf))
-
-    def clear(self, run: Run, *task_ids: str) -> None:
-        """Clear ended tasks, as a person would, so that they run anew."""
-        body = {
-            "dry_run": False,
-            "dag_run_id": run.run_id,
-            "task_ids": list(task_ids),
-            "only_failed": False,
-            "reset_dag_runs": True,
-        }
-        with self._command:
-            if AIRFLOW_3:
-                self.airflow.api("POST", f"/api/v2/dags/{run.dag_id}/clearTaskInstances", body)
-            else:
-                tasks = "|".join(task_ids)
-                self.airflow.cli("tasks", "clear", run.dag_id, "--task-regex", f"^({tasks})$", "--yes")
-
-    def mark(self, run: Run, task_id: str, state: str) -> None:
-        """Mark a task, as a person would."""
-        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
-        with self._command:
-            self.airflow.api("PATCH", path, {"new_state": state})
-
-    def set_connection(self, conn_id: str, simulator: Simulator, api_key: str, *, new: bool) -> None:
-        """Make or change a connection in Airflow's database."""
-        method, path = ("POST", "/api/v2/connections") if new else ("PATCH", f"/api/v2/connections/{conn_id}")
-        body = {"connection_id": conn_id, "conn_type": "flokit", "host": simulator.url, "password": api_key}
-        with self._command:
-            if AIRFLOW_3:
-                self.airflow.api(method, path, body)
-                return
-            if not new:
-                self.airflow.cli("connections", "delete", conn_id)
-            self.airflow.cli("connections", "add", conn_id, "--conn-uri", simulator.connection_uri(api_key))
-
-    def add_pool(self, name: str, slots: int) -> None:
-        """Make a pool."""
-        with self._command:
-            if AIRFLOW_3:
-                self.airflow.api("POST", "/api/v2/pools", {"name": name, "slots": slots})
-            else:
-                self.airflow.cli("pools", "set", name, str(slots), "chaos")
-
-    # Waiting
-
-    def until(
-        self, condition: Callable[[], object], timeout: float, what: str, detail: Callable[[], object] = str
-    ) -> None:
-        """Wait until a condition holds; ``detail`` says how things stand if it does not, nothing by default."""
-        self.airflow.wait_for(condition, timeout, what, detail)
-
-    def until_in(self, run: Run, states: Mapping[str, str], timeout: float = 120.0) -> None:
-        """Wait until tasks (by id) are in the given states."""
-
-        def reached() -> bool:
-            now = self.airflow.task_states(*run)
-            return all(now.get((task_id, -1)) == state for task_id, state in states.items())
-
-        self.until(reached, timeout, f"{run.dag_id}: {states}", lambda: self.airflow.task_states(*run))
-
-    def end(self, run: Run, timeout: float = 150.0) -> None:
-        """Wait until a run has ended."""
-        self.airflow.wait_for_run(*run, timeout)
-
-    # Looking back
-
-    def events(self, run: Run, task_id: str) -> Counter[str]:
-        """Return what Airflow's audit log says of a task: how often it was running, deferred, success ..."""
-        rows = self.airflow.query(
-            "SELECT event FROM log WHERE dag_id = ? AND run_id = ? AND task_id = ?", (*run, task_id)
-        )
-        return Counter(row["event"] for row in rows)
-
-    def ended_at(self, run: Run, task_id: str) -> datetime:
-        """Return when a task ended."""
-        rows = self.airflow.query(
-            "SELECT end_date FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ?", (*run, task_id)
-        )
-        return datetime.fromisoformat(str(rows[0]["end_date"])).replace(tzinfo=UTC)
+        Each has to end as the last sync of its integration did, with that very sync's time and id in the XComs, or its
+        error in the log; at a timeout, in ``state``. ``syncs`` were to be started by POST, ``tries`` to be made, the
+        last of them was to run in a worker so often (``runs``, 2 if it was deferred) and to log the texts ``said``.
+        ``names`` is the index of the sync that the operator's receipt names; None: one whose id it does not know.
+        """
+        run.wait()
+        conn_id = conn_id or run.dag_id
+        every_sync: dict[str, list[SyncRun]] = {}
+        for each in self.simulators[conn_id].syncs:
+            every_sync.setdefault(each.integration_id, []).append(each)
+        facts = _facts(run)
+        for task in tasks:
+            task_id, index = task if isinstance(task, tuple) else (task, -1)
+            integration_id = f"int_{'start' if task_id == 'follow' else task_id}" + (f"_{index}" if index >= 0 else "")
+            of_it = every_sync.get(integration_id, [])
+            manual = [sync for sync in of_it if sync.trigger == "manual"]
+            self.syncs[conn_id, integration_id] = len(manual)
+            fact = facts[task_id, index]
+            ended = sum(number for event, number in fact["events"].items() if event in ENDINGS)
+            wrong = [
+                *([f"{len(manual)} syncs were started, not {syncs}"] if len(manual) != syncs else []),
+                *([f"it made {fact['tries']} tries"] if fact["tries"] not in _range(tries) else []),
+                *([f"it did not end exactly once: {fact['events']}"] if ended != 1 else []),
+                *([f"not run {runs} times: {fact['events']}"] if runs not in (None, fact["events"]["running"]) else []),
+            ]
+            wanted, texts = state, said
+            if wanted is None and of_it[-1].error:
+                wanted, texts = "failed", (*said, str(of_it[-1].error))
+            elif wanted is None:
+                wanted = "success"
+                named = manual[names].sync_id if manual and names is not None else None
+                wrong += _wrong_xcoms(fact["xcoms"], of_it[-1], named)
+            if fact["state"] != wanted:
+                wrong.append(f"it is {fact['state']}, not {wanted}")
+            log = run.log(task_id, index) if texts else ""
+            wrong += [f"its log does not say {text!r}" for text in texts if text not in log]
+            self.count(not wrong, f"{run.dag_id}.{task_id}[{index}]: {'; '.join(wrong)}")
 
 
-def keys_in(folder: Path) -> list[str]:
-    """Return the log files in which an API key is to be read."""
-    found = []
-    for path in folder.rglob("*.log"):
-        text = path.read_text(errors="replace")
-        if OLD_KEY in text or NEW_KEY in text:
-            found.append(str(path))
-    return found
+def _range(tries: int | range) -> range:
+    return tries if isinstance(tries, range) else range(tries, tries + 1)
+
+
+def _facts(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return what Airflow's database knows of each task instance: state, tries, the last try's events, XComs."""
+    facts: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in run.query("task_id, map_index, state, try_number", "task_instance"):
+        fact = {"state": row["state"], "tries": row["try_number"], "events": Counter(), "xcoms": {}}
+        facts[row["task_id"], row["map_index"]] = fact
+    for row in run.query("task_id, map_index, try_number, event", "log"):
+        place = row["task_id"], -1 if row["map_index"] is None else row["map_index"]
+        if place in facts and row["try_number"] == facts[place]["tries"]:
+            facts[place]["events"][row["event"]] += 1
+    for row in run.query("task_id, map_index, key, value", "xcom"):
+        facts[row["task_id"], row["map_index"]]["xcoms"][row["key"]] = plain_xcom(row["value"])
+    return facts
+
+
+def _wrong_xcoms(xcoms: Mapping[str, Any], sync: SyncRun, sync_id: str | None) -> list[str]:
+    """Say which XComs are not those of a sync, and of an operator that knows it by this id."""
+    wrong = []
+    returned = xcoms.get("return_value") or {}
+    is_operator = "baseline" in returned
+    state = (xcoms.get("integration") or {}) if is_operator else returned
+    synced_at = state.get("last_synced_at")
+    if synced_at is None or datetime.fromisoformat(synced_at) != sync.finished_at:
+        wrong.append(f"the sync ended at {sync.finished_at}, the XCom says {synced_at}")
+    if is_operator and returned.get("sync_id") != sync_id:
+        wrong.append(f"the receipt names the sync {returned.get('sync_id')}, not {sync_id}")
+    return wrong

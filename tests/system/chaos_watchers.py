@@ -12,10 +12,8 @@ from airflow_provider_flokit.simulator import Sync
 from tests.system.chaos_cases import ERROR, case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from airflow_provider_flokit.simulator import SyncRun
-    from tests.system.chaos_stage import HeldSimulator, Row, Stage
+    from tests.system.chaos_stage import Case, HeldSimulator
 
 A, A_TWICE, B, B_FAILED = "chaos_watch_a", "chaos_watch_a_twice", "chaos_watch_b", "chaos_watch_b_failed"
 INTERVAL = 2.0
@@ -24,171 +22,150 @@ INTERVAL = 2.0
 OUTAGE = 25.0
 """Seconds; stands for five minutes: pauses grow to 30 s at most, so nothing changes after that."""
 
-GRACE = 25.0
-"""Seconds in which a triggerer that is asked to stop has to."""
-
 QUIET = 5.0
 """Seconds in which a run that must not be would have begun."""
 
 
+class Polls:
+    """The requests for the list from now on."""
+
+    def __init__(self, case: Case, simulator: HeldSimulator) -> None:
+        self.case, self.simulator = case, simulator
+        self.asked, self.began = len(simulator.requests), time.monotonic()
+
+    def count(self) -> int:
+        """Return how many there were."""
+        requests = self.simulator.requests[self.asked :]
+        return sum(each.method == "GET" and each.integration_id is None for each in requests)
+
+    def wait_for(self, count: int) -> None:
+        """Wait for some."""
+        self.case.airflow.wait_for(lambda: self.count() >= count, f"{count} polls")
+
+    def judge(self, triggerers: int, when: str) -> None:
+        """See that each of so many triggerers asked once per interval at most, and that somebody asked."""
+        count, intervals = self.count(), (time.monotonic() - self.began) / INTERVAL
+        said = f"{when}: {count} requests in {intervals:.1f} intervals by {triggerers} triggerers"
+        self.case.expect(0 < count <= triggerers * (intervals + 1), said)
+        self.case.tell(said)
+
+
 class Watching:
-    """
-    The watched DAGs, and which runs they must have had.
+    """The watched DAGs, one for each asset, and the syncs that must have started them."""
 
-    :param stage: Everything that runs.
-    :param row: Where to count.
-    :param conn_id: The connection.
-    :param dag_ids: The DAGs, one for each asset.
-    """
-
-    def __init__(self, stage: Stage, row: Row, conn_id: str, dag_ids: Iterable[str]) -> None:
-        self.stage = stage
-        self.row = row
-        self.conn_id = conn_id
-        self.simulator: HeldSimulator = stage.simulators[conn_id]
+    def __init__(self, case: Case, *dag_ids: str) -> None:
+        self.case, self.airflow, self.simulator = case, case.airflow, case.simulator
         self.wanted: dict[str, list[SyncRun]] = {dag_id: [] for dag_id in dag_ids}
 
     def begin(self, *integration_ids: str) -> None:
         """Start to watch: every watcher has saved where it begins."""
         for integration_id in integration_ids:
             self.simulator.add_integration(integration_id)
-        before = self.saved()
+
+        def saved() -> int:
+            return len(self.airflow.query("SELECT 1 FROM asset_state_store"))
+
+        before = saved()
         for dag_id in self.wanted:
-            self.stage.unpause(dag_id)
-        self.stage.until(lambda: self.saved() == before + len(self.wanted), 90, "all watchers have begun", self.saved)
+            self.airflow.unpause(dag_id)
+        self.airflow.wait_for(lambda: saved() == before + len(self.wanted), "all watchers have begun", saved)
 
     def triggers(self) -> int:
         """Return how many triggers Airflow has for the watchers."""
-        return len(self.stage.airflow.query("SELECT 1 FROM trigger WHERE classpath LIKE '%FlokitSyncedTrigger'"))
-
-    def saved(self) -> int:
-        """Return how many watchers have saved what they have seen."""
-        return len(self.stage.airflow.query("SELECT 1 FROM asset_state_store"))
-
-    def runs(self, dag_id: str) -> list[str]:
-        """Return the runs of a DAG in order."""
-        rows = self.stage.airflow.query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id", (dag_id,))
-        return [row["run_id"] for row in rows]
+        return len(self.airflow.query("SELECT 1 FROM trigger WHERE classpath LIKE '%FlokitSyncedTrigger'"))
 
     def sync(self, integration_id: str, *dag_ids: str, error: str | None = None) -> None:
         """Let FloKit sync an integration, which must start these DAGs."""
         self.simulator.run_scheduled_sync(integration_id, Sync(duration=0.5, error=error))
-        self.stage.until(lambda: self.simulator.syncs[-1].finished_at is not None, 10, "FloKit has synced")
+        self.airflow.wait_for(lambda: self.simulator.syncs[-1].finished_at is not None, "FloKit has synced")
         for dag_id in dag_ids:
             self.wanted[dag_id].append(self.simulator.syncs[-1])
 
-    def started(self) -> bool:
-        """Whether every run that must be has begun in a worker."""
-        states = {
-            dag_id: [self.stage.airflow.task_states(dag_id, run).get(("told", -1)) for run in self.runs(dag_id)]
-            for dag_id in self.wanted
-        }
-        return all(
-            sum(state in ("running", "success") for state in states[dag_id]) >= len(syncs)
-            for dag_id, syncs in self.wanted.items()
-        )
+    def settle(self) -> None:
+        """Wait until every run that must be has begun, and until its event is confirmed: a kill before repeats it."""
 
-    def confirmed(self) -> bool:
-        """Whether all watchers of the integration remember its last sync, so that its event is not told again."""
-        last = self.simulator.syncs[-1]
-        rows = self.stage.airflow.query(
-            "SELECT value FROM asset_state_store WHERE key LIKE ?", (f"%/{last.integration_id}",)
-        )
-        seen = timestamp(last.finished_at)
-        return seen is not None and bool(rows) and all(seen in str(row["value"]) for row in rows)
+        def runs() -> dict[str, int]:
+            return {dag_id: len(self.airflow.runs(dag_id)) for dag_id in self.wanted}
 
-    def settle(self, what: str) -> None:
-        """Wait until every run that must be has begun, and see that no other does."""
-        self.stage.until(
-            self.started, 60, f"{what}: the right DAGs start", lambda: {d: self.runs(d) for d in self.wanted}
-        )
-        self.stage.idle(QUIET)
-        for dag_id, syncs in self.wanted.items():
-            count = len(self.runs(dag_id))
-            self.row.expect(count == len(syncs), f"{what}: {dag_id} had {count} runs by then, not {len(syncs)}")
-        self.stage.tell(f"{self.conn_id}: {what}: done")
+        def started() -> bool:
+            return all(count >= len(self.wanted[dag_id]) for dag_id, count in runs().items())
+
+        def confirmed() -> bool:
+            last = [sync for sync in self.simulator.syncs if sync.error is None][-1]
+            key, seen = f"%/{last.integration_id}", str(timestamp(last.finished_at))
+            rows = self.airflow.query("SELECT value FROM asset_state_store WHERE key LIKE ?", (key,))
+            return all(seen in str(row["value"]) for row in rows)
+
+        self.airflow.wait_for(started, f"the right DAGs start: {self.wanted}", runs)
+        self.airflow.wait_for(confirmed, "the events are confirmed")
+        self.case.tell(f"the right DAGs have started: {runs()}")
 
     def judge(self) -> None:
-        """See that each run was told of its very sync."""
+        """See that each DAG was started by its very syncs, once, and by nothing else."""
+        time.sleep(QUIET)
         for dag_id, syncs in self.wanted.items():
-            runs = self.runs(dag_id)
-            for run_id in runs:
-                self.stage.airflow.wait_for_run(dag_id, run_id, 60)
-            told = [self.stage.airflow.xcom(dag_id, run_id, "told") for run_id in runs]
-            for place, sync in enumerate(syncs):
-                wrong = self._wrong(told[place], sync) if place < len(told) else ["it did not run"]
-                self.row.waits += 1
-                self.row.right += not wrong
-                self.row.problems += [f"{dag_id}, run {place + 1}: {what}" for what in wrong]
+            runs = self.airflow.runs(dag_id)
+            self.case.expect(len(runs) == len(syncs), f"{dag_id} had {len(runs)} runs, not {len(syncs)}")
+            for run, sync in zip(runs, syncs, strict=False):
+                run.wait()
+                told = run.xcom("told")
+                self.case.count(len(told) == 1 and _is_of(told[0], sync), f"{dag_id} was told of {told}, not of {sync}")
+            self.airflow.pause(dag_id)
+        self.airflow.wait_for(lambda: not self.triggers(), "nobody watches any more", self.triggers)
 
-    def _wrong(self, told: list[dict[str, Any]], sync: SyncRun) -> list[str]:
-        if len(told) != 1:
-            return [f"it was told of {len(told)} events: {told}"]
-        event = told[0]
-        if event["integration_id"] != sync.integration_id or event["integration"]["id"] != sync.integration_id:
-            return [f"it was told of {event['integration_id']}, not of {sync.integration_id}"]
-        if sync.error is not None:
-            return [] if event["error_message"] == sync.error else [f"it was told of the error {event}"]
-        if datetime.fromisoformat(event["last_synced_at"]) != sync.finished_at:
-            return [f"it was told of {event['last_synced_at']}, not of {sync.finished_at}"]
-        return []
+
+def _is_of(event: dict[str, Any], sync: SyncRun) -> bool:
+    """Tell whether an event tells of a sync."""
+    if not event["integration_id"] == event["integration"]["id"] == sync.integration_id:
+        return False
+    if sync.error is not None:
+        return event["error_message"] == sync.error
+    return datetime.fromisoformat(event["last_synced_at"]) == sync.finished_at
 
 
 @case(
-    "watchers",
     "asset watchers: each sync starts the right DAG once",
     "triggerer (-9, -15), FloKit",
     act=6,
     since=(3, 3),
     because="before it, what happens while no triggerer runs is not seen",
 )
-def watchers(stage: Stage, row: Row) -> None:
+def watchers(case: Case) -> None:
     """Let syncs happen in quiet times, right before the triggerer's death, without one, in an outage and in a pause."""
-    watching = Watching(stage, row, "chaos_watchers", (A, A_TWICE, B, B_FAILED))
-    simulator = watching.simulator
+    watching, simulator, airflow = Watching(case, A, A_TWICE, B, B_FAILED), case.simulator, case.airflow
+    triggerers = len(airflow.named("triggerer"))
     watching.begin("int_a", "int_b")
-
-    asked, began = len(simulator.requests), time.monotonic()
-    stage.idle(4 * INTERVAL)
-    count, intervals = len(simulator.requests) - asked, (time.monotonic() - began) / INTERVAL
-    most = stage.triggerers * (intervals + 1)
-    row.expect(intervals - 2 <= count <= most, f"{count} requests in {intervals:.1f} intervals, not one each")
-    stage.tell(f"chaos_watchers: {count} requests in {intervals:.1f} intervals, for {len(watching.wanted)} watchers")
+    polls = Polls(case, simulator)
+    polls.wait_for(4)
+    polls.judge(triggerers, "four watchers")
 
     watching.sync("int_a", A, A_TWICE)
-    watching.settle("a sync")
-
+    watching.settle()
     watching.sync("int_b", B)
-    stage.until(watching.started, 60, "the DAG has started")
-    # Airflow confirms an event after a moment; a kill before repeats it, as docs/assets.md says.
-    stage.until(watching.confirmed, 30, "the event is confirmed")
-    stage.airflow.kill("triggerer")
-    stage.tell("chaos_watchers: the triggerer is dead, right after an event")
+    watching.settle()
+    airflow.kill("triggerer")
+    case.tell("the triggerer is dead, right after an event")
     watching.sync("int_a", A, A_TWICE)
     watching.sync("int_b", B_FAILED, error=ERROR)
-    stage.idle(3)
-    stage.restart("triggerer")
-    watching.settle("syncs before and after the triggerer's death")
+    airflow.start("triggerer")
+    watching.settle()
 
-    before = watching.triggers()
-    stage.pause(B)
+    before, polls = watching.triggers(), Polls(case, simulator)
+    airflow.pause(B)
     simulator.outage()
-    stage.tell(f"chaos_watchers: FloKit is down for {OUTAGE:g} s, and a DAG is paused")
-    asked, began = len(simulator.requests), time.monotonic()
-    stage.until(lambda: watching.triggers() == before - 1, 60, "the paused DAG's watcher is gone", watching.triggers)
+    case.tell(f"FloKit is down for {OUTAGE:g} s, and a DAG is paused")
+    airflow.wait_for(lambda: watching.triggers() == before - 1, "the paused DAG's watcher is gone", watching.triggers)
     watching.sync("int_b")
     paused_meanwhile = simulator.syncs[-1]
     watching.sync("int_a", A, A_TWICE)
-    stage.idle(max(OUTAGE - (time.monotonic() - began), 1.0))
-    count = len(simulator.requests) - asked
-    row.expect(1 <= count <= 12 * stage.triggerers, f"{count} requests while FloKit was down")
-    row.expect(len(watching.runs(A)) == len(watching.wanted[A]) - 1, "a DAG has started while FloKit was down")
+    time.sleep(OUTAGE)
+    case.expect(1 <= polls.count() <= 15 * triggerers, f"{polls.count()} requests while FloKit was down")
     simulator.clear_faults()
-    watching.settle("an outage, and a sync while a DAG was paused")
+    watching.settle()
 
-    stage.airflow.kill("triggerer", signal.SIGTERM, timeout=GRACE)
-    stage.unpause(B)
-    stage.restart("triggerer")
+    airflow.kill("triggerer", sig=signal.SIGTERM, timeout=60)
+    airflow.unpause(B)
+    airflow.start("triggerer")
     watching.wanted[B].append(paused_meanwhile)
-    watching.settle("the DAG is unpaused, and a triggerer was asked to stop")
+    watching.settle()
     watching.judge()

@@ -13,14 +13,8 @@ AIRFLOW_VERSION = tuple(int(part) for part in version("apache-airflow").split(".
 AIRFLOW_3 = AIRFLOW_VERSION >= (3, 0)
 
 
-def environment(
-    home: Path, dags_folder: Path, database: Path, port: int, *, parallelism: int, pool_slots: int
-) -> dict[str, str]:
-    """
-    Return the environment for every component.
-
-    Nothing of the caller's own Airflow gets in, and intervals are short so that little is waited for.
-    """
+def environment(home: Path, dags_folder: Path, port: int = 0, *, parallelism: int = 8) -> dict[str, str]:
+    """Return the environment for every component; intervals are short, so that little is waited for."""
     env = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
     # Every component would compile all of Airflow anew at each start.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -28,18 +22,16 @@ def environment(
     env["AIRFLOW_HOME"] = str(home)
     # Airflow 2 refuses LocalExecutor on SQLite; with a WAL database and few tasks it works.
     env["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"
-    # Loopback needs no proxy.
     env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost,::1"
-    settings: dict[str, object] = {
+    settings = {
         "core.dags_folder": dags_folder,
         "core.plugins_folder": home / "plugins",
         "core.load_examples": False,
         "core.executor": "LocalExecutor",
         "core.parallelism": parallelism,
         "core.max_active_tasks_per_dag": max(parallelism, 16),
-        "core.default_pool_task_slot_count": pool_slots,
         "core.fernet_key": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "database.sql_alchemy_conn": f"sqlite:///{database}?timeout=30",
+        "database.sql_alchemy_conn": f"sqlite:///{home}/airflow.db?timeout=30",
         "logging.base_log_folder": home / "logs" / "tasks",
         "logging.colored_console_log": False,
         "usage_data_collection.enabled": False,
@@ -51,17 +43,13 @@ def environment(
         "scheduler.trigger_timeout_check_interval": 2,
         "triggerer.job_heartbeat_sec": 1,
         "triggerer.triggerer_health_check_threshold": 15,
+        **(_airflow_3(home, port) if AIRFLOW_3 else _airflow_2(port)),
     }
-    settings |= _for_airflow_3(home, port) if AIRFLOW_3 else _for_airflow_2(port)
-    for setting, value in settings.items():
-        section, option = setting.split(".")
-        env[f"AIRFLOW__{section}__{option}".upper()] = str(value)
-    return env
+    return env | {f"AIRFLOW__{name.replace('.', '__')}".upper(): str(value) for name, value in settings.items()}
 
 
-def _for_airflow_3(home: Path, port: int) -> dict[str, object]:
-    url = f"http://127.0.0.1:{port}"
-    secret = secrets.token_hex(32)
+def _airflow_3(home: Path, port: int) -> dict[str, object]:
+    url, secret = f"http://127.0.0.1:{port}", secrets.token_hex(32)
     return {
         "core.execution_api_server_url": f"{url}/execution/",
         "core.simple_auth_manager_all_admins": True,
@@ -80,7 +68,7 @@ def _for_airflow_3(home: Path, port: int) -> dict[str, object]:
     }
 
 
-def _for_airflow_2(port: int) -> dict[str, object]:
+def _airflow_2(port: int) -> dict[str, object]:
     return {
         "webserver.base_url": f"http://127.0.0.1:{port}",
         "webserver.secret_key": secrets.token_hex(32),

@@ -13,12 +13,11 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from packaging.requirements import Requirement
 
 import airflow_provider_flokit
 from airflow_provider_flokit.simulator import Simulator
 from tests.checkout import EXAMPLE_DAGS, REPOSITORY
-from tests.system.package import NAME, come_with, dependencies_of, environment_with
+from tests.system.package import NAME, environment_with
 from tests.system.settings import AIRFLOW_3, environment
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.system
 CONNECTED = "Connection success!"
 # As the command line shows them: texts.
 SHOWN = {"timeout": "2.5", "retry_limit": "0", "verify": "False", "proxies": {"https": "http://proxy.example:3128"}}
-SETTINGS = {"timeout": 2.5, "retry_limit": 0, "verify": False, "proxies": {"https": "http://proxy.example:3128"}}
+SETTINGS: dict[str, Any] = {**SHOWN, "timeout": 2.5, "retry_limit": 0, "verify": False}
 WITHOUT_A_DAG = set() if AIRFLOW_3 else {"flokit_all_sources.py", "flokit_watched_asset.py"}
 """Airflow 2 has no asset watchers; there these examples define no DAG."""
 
@@ -46,17 +45,12 @@ print(json.dumps({"errors": bag.import_errors, "files": files}))
 
 
 class Installed:
-    """
-    An Airflow with the wheel.
-
-    :param python: Python of the environment.
-    :param home: Where Airflow keeps its things; commands run there.
-    """
+    """An Airflow with the wheel; commands run in its home."""
 
     def __init__(self, python: Path, home: Path) -> None:
         self.python = python
         self.home = home
-        self.env = environment(home, home / "dags", home / "airflow.db", 0, parallelism=1, pool_slots=1)
+        self.env = environment(home, home / "dags")
         self.env["AIRFLOW__CORE__TEST_CONNECTION"] = "Enabled"
         # Nothing of the checkout.
         self.env.pop("PYTHONPATH", None)
@@ -69,7 +63,6 @@ class Installed:
             [str(self.python), *command],
             cwd=self.home,
             env=self.env | env,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,12 +76,11 @@ class Installed:
         """Run an airflow command to its end and return what it printed, both streams."""
         return self.run("-m", "airflow", *command, **env)
 
-    def get(self, conn_id: str, **env: str) -> dict[str, Any]:
-        """Return a connection as ``airflow connections get`` shows it."""
-        printed = self.airflow("connections", "get", conn_id, "--output", "json", **env)
-        (line,) = [line for line in printed.splitlines() if line.startswith('[{"')]
-        (connection,) = json.loads(line)
-        return dict(connection)
+
+def as_json(simulator: Simulator) -> str:
+    """Return the connection to a simulator as JSON."""
+    fields = {"conn_type": "flokit", "host": simulator.url, "password": simulator.api_key, "extra": SETTINGS}
+    return json.dumps(fields)
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +104,6 @@ def installed(
     return installed
 
 
-# The provider
-
-
-def test_it_adds_no_other_distribution_to_a_bare_airflow(distributions: Distributions) -> None:
-    """What the wheel asks for is little, and all of it, with what that needs, comes with Airflow alone."""
-    asked = dependencies_of(distributions.wheel)
-    assert {each.name for each in asked} == {
-        "apache-airflow",
-        "apache-airflow-providers-common-compat",
-        "requests",
-    }
-    bare = come_with([Requirement("apache-airflow")])
-    assert come_with(asked) - bare == set()
-
-
 def test_it_is_the_wheel(installed: Installed) -> None:
     """What these tests use comes from the wheel; nothing of the checkout can be imported."""
     where = installed.run("-c", "import airflow_provider_flokit as p, sys; print(p.__file__, *sys.path)")
@@ -144,9 +121,6 @@ def test_airflow_discovers_the_provider(installed: Installed) -> None:
     assert "flokit_conn_id" in hook
 
 
-# The example DAGs
-
-
 def test_airflow_reads_the_example_dags(installed: Installed, distributions: Distributions) -> None:
     """Every example is in the source distribution, is read there without an error, and defines a DAG."""
     with tarfile.open(distributions.sdist) as archive:
@@ -159,18 +133,16 @@ def test_airflow_reads_the_example_dags(installed: Installed, distributions: Dis
     assert set(read["files"]) == {path.name for path in EXAMPLE_DAGS.glob("*.py")} - WITHOUT_A_DAG
 
 
-# Connections
-
-
 @pytest.mark.parametrize("form", ["json", "uri"])
 def test_connections_add(installed: Installed, simulator: Simulator, form: str) -> None:
     """A connection added as JSON or as a URI keeps its settings, and ``airflow connections test`` reaches FloKit."""
-    value = getattr(simulator, f"connection_{form}")(None, **SETTINGS)
+    value = as_json(simulator) if form == "json" else simulator.connection_uri(None, **SETTINGS)
     conn_id = f"added_as_{form}"
     assert "Successfully added" in installed.airflow("connections", "add", conn_id, f"--conn-{form}", value)
-    connection = installed.get(conn_id)
-    assert connection["conn_type"] == "flokit"
-    assert connection["password"] == simulator.api_key
+    printed = installed.airflow("connections", "get", conn_id, "--output", "json")
+    (line,) = [line for line in printed.splitlines() if line.startswith('[{"')]
+    (connection,) = json.loads(line)
+    assert (connection["conn_type"], connection["password"]) == ("flokit", simulator.api_key)
     assert connection["extra_dejson"] == SHOWN
     assert CONNECTED in installed.airflow("connections", "test", conn_id)
     assert simulator.requests[-1].status == 200
@@ -185,24 +157,18 @@ def test_connections_test_with_a_wrong_key(installed: Installed, simulator: Simu
     assert "fk_rw_mistyped" not in printed
 
 
-@pytest.mark.parametrize("form", ["json", "uri"])
-def test_environment_variable(installed: Installed, simulator: Simulator, form: str) -> None:
-    """``AIRFLOW_CONN_FLOKIT_DEFAULT`` holds the default connection as JSON or as a URI."""
-    env = {"AIRFLOW_CONN_FLOKIT_DEFAULT": getattr(simulator, f"connection_{form}")(None, **SETTINGS)}
+def test_environment_variable(installed: Installed, simulator: Simulator) -> None:
+    """``AIRFLOW_CONN_FLOKIT_DEFAULT`` holds the default connection."""
+    env = {"AIRFLOW_CONN_FLOKIT_DEFAULT": simulator.connection_uri(None, **SETTINGS)}
     assert CONNECTED in installed.airflow("connections", "test", "flokit_default", **env)
 
 
-@pytest.mark.parametrize("form", ["json", "uri"])
-def test_secrets_backend(installed: Installed, simulator: Simulator, form: str) -> None:
-    """A secrets backend, here Airflow's local files, holds the connection as a JSON object or as a URI."""
-    value = getattr(simulator, f"connection_{form}")(None, **SETTINGS)
-    secrets = installed.home / f"connections-{form}.json"
-    secrets.write_text(json.dumps({"from_a_backend": json.loads(value) if form == "json" else value}))
+def test_secrets_backend(installed: Installed, simulator: Simulator) -> None:
+    """A secrets backend, here Airflow's local files, holds the connection."""
+    secrets = installed.home / "connections.json"
+    secrets.write_text(f'{{"from_a_backend": {as_json(simulator)}}}')
     env = {
         "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
         "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(secrets)}),
     }
-    connection = installed.get("from_a_backend", **env)
-    assert connection["conn_type"] == "flokit"
-    assert connection["extra_dejson"] == SHOWN
     assert CONNECTED in installed.airflow("connections", "test", "from_a_backend", **env)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -11,11 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_flokit.assets.flokit import flokit_asset
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
-if TYPE_CHECKING:
-    from airflow.sdk import AssetWatcher as Watcher
-
-CONN_ID = "chaos_watchers"
-LOST = "chaos_watcher_lost"
+WATCHERS, LOST = "chaos_watchers", "chaos_watcher_lost"
 
 
 def started_by(dag_id: str, asset: Asset) -> None:
@@ -33,26 +29,21 @@ def started_by(dag_id: str, asset: Asset) -> None:
 if AIRFLOW_V_3_0_PLUS:
     from airflow.sdk import AssetWatcher
 
-    def watcher(
-        name: str, integration_id: str, on: str = "synced", interval: float = 2, conn_id: str = CONN_ID
-    ) -> Watcher:
+    def watcher(name: str, integration_id: str, conn_id: str = WATCHERS, **settings: Any) -> AssetWatcher:
         """Return a watcher."""
-        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=conn_id, poll_interval=interval, on=on)
+        settings = {"poll_interval": 2, **settings}
+        trigger = FlokitSyncedTrigger(integration_id, flokit_conn_id=conn_id, **settings)
         return AssetWatcher(name=name, trigger=trigger)
 
-    for name in ("a", "b"):
-        watched = flokit_asset(f"int_{name}", flokit_conn_id=CONN_ID, watchers=[watcher(name, f"int_{name}")])
-        started_by(f"chaos_watch_{name}", watched)
+    # c and d are for the stage with two triggerers.
+    for name, conn_id in {"a": WATCHERS, "b": WATCHERS, "c": LOST, "d": LOST}.items():
+        each = watcher(name, f"int_{name}", conn_id)
+        started_by(f"chaos_watch_{name}", flokit_asset(f"int_{name}", flokit_conn_id=conn_id, watchers=[each]))
 
     # A second asset of the same integration, watched twice: one trigger of its own, whose arguments differ from the
     # first asset's, so that each has a store.
-    twice = Asset(name="chaos_a_twice", watchers=[watcher(name, "int_a", interval=3) for name in ("first", "second")])
-    started_by("chaos_watch_a_twice", twice)
+    twice = [watcher(name, "int_a", poll_interval=3) for name in ("first", "second")]
+    started_by("chaos_watch_a_twice", Asset(name="chaos_a_twice", watchers=twice))
 
-    failed = Asset(name="chaos_b_failed", watchers=[watcher("failed", "int_b", on="error")])
-    started_by("chaos_watch_b_failed", failed)
-
-    # For the stage with two triggerers.
-    for name in ("c", "d"):
-        lost = watcher(name, f"int_{name}", conn_id=LOST)
-        started_by(f"chaos_watch_{name}", flokit_asset(f"int_{name}", flokit_conn_id=LOST, watchers=[lost]))
+    failed = watcher("failed", "int_b", on="error")
+    started_by("chaos_watch_b_failed", Asset(name="chaos_b_failed", watchers=[failed]))

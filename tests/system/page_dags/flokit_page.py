@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -13,9 +13,9 @@ from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
+# Seconds between looks; so that what is typed at the demo's prompt shows soon.
 OFTEN = 2.0
-"""Seconds between looks; so that what is typed at the demo's prompt shows soon."""
-
+STRIPE = "int_01hx4j7stripe"
 COMMON: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False}
 
 
@@ -25,54 +25,35 @@ def load() -> None:
 
 
 with DAG(dag_id="warehouse", schedule=None, **COMMON):
-    (
-        FlokitTriggerSyncOperator(
-            task_id="sync_stripe",
-            integration_id="int_01hx4j7stripe",
-            wait_for_completion=True,
-            deferrable=True,
-            poll_interval=OFTEN,
-        )
-        >> load()
+    sync = FlokitTriggerSyncOperator(
+        task_id="sync_stripe", integration_id=STRIPE, wait_for_completion=True, deferrable=True, poll_interval=OFTEN
     )
+    sync >> load()
 
 with DAG(dag_id="subscriptions", schedule=None, **COMMON):
-    (
-        FlokitIntegrationSensor(
-            task_id="wait_for_stripe",
-            integration_id="int_01hx4j7stripe",
-            mode="reschedule",
-            poke_interval=OFTEN,
-            timeout=timedelta(hours=6).total_seconds(),
-        )
-        >> load()
+    stripe = FlokitIntegrationSensor(
+        task_id="wait_for_stripe", integration_id=STRIPE, mode="reschedule", poke_interval=OFTEN, timeout=6 * 3600
     )
+    stripe >> load()
 
 with DAG(dag_id="attribution", schedule=None, **COMMON):
-    (
-        FlokitIntegrationSensor.partial(
-            task_id="wait_for_campaigns",
-            integration_id="int_01hx4j7adjust",
-            synced_after=datetime.now(UTC).replace(minute=0, second=0, microsecond=0),
-            deferrable=True,
-            poke_interval=OFTEN,
-        ).expand(timeout=[3600.0, 3600.0, 3600.0])
-        >> load()
-    )
+    campaigns = FlokitIntegrationSensor.partial(
+        task_id="wait_for_campaigns",
+        integration_id="int_01hx4j7adjust",
+        synced_after=datetime.now(UTC).replace(minute=0, second=0, microsecond=0),
+        deferrable=True,
+        poke_interval=OFTEN,
+    ).expand(timeout=[3600.0, 3600.0, 3600.0])
+    campaigns >> load()
 
 with DAG(dag_id="marketing", schedule=None, **COMMON):
     FlokitIntegrationSensor(task_id="wait_for_appsflyer", integration_type="appsflyer", deferrable=True) >> load()
 
-subscribers = flokit_asset(
-    "int_01hx4j7revenuecat",
-    name="subscribers",
-    watchers=[
-        AssetWatcher(
-            name="subscribers_synced",
-            trigger=FlokitSyncedTrigger(integration_id="int_01hx4j7revenuecat", poll_interval=OFTEN),
-        )
-    ],
+watcher = AssetWatcher(
+    name="subscribers_synced",
+    trigger=FlokitSyncedTrigger(integration_id="int_01hx4j7revenuecat", poll_interval=OFTEN),
 )
+subscribers = flokit_asset("int_01hx4j7revenuecat", name="subscribers", watchers=[watcher])
 
 with DAG(dag_id="churn", schedule=[subscribers], **COMMON):
     load()
