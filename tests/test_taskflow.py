@@ -144,7 +144,7 @@ def test_expand_over_receipts(both: SimulatedFlokit) -> None:
         FlokitIntegrationSensor.partial(task_id="ready").expand(receipt=syncs.output)
     run = both.run(dag)
     assert [run.states[f"ready[{index}]"] for index in range(3)] == ["success", "success", "failed"]
-    assert run.reasons["ready[2]"].startswith(f"{ADAPTY} (adapty) is in error: bad token")
+    assert run.reasons["ready[2]"].startswith(f"{ADAPTY} is in error: bad token")
     assert [sync.integration_id for sync in both.syncs] == [ADAPTY]
 
 

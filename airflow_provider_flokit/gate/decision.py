@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.errors import shown
-from airflow_provider_flokit.gate.words import ago, moment
+from airflow_provider_flokit.gate.words import ago, error_of, moment, status_of
 from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def judge(  # noqa: C901 - one case for each row of the table
             return Verdict(Readiness.WAIT, f"is syncing, {f'and {unmet}' if unmet else last_synced}")
         case IntegrationStatus.ERROR | IntegrationStatus.DISCONNECTED:
             is_error = now.status == IntegrationStatus.ERROR
-            what = f"is in error: {shown(now.error_message or 'no reason given')}" if is_error else "is disconnected"
+            what = f"is {status_of(now)}"
             if done and not first_of_two:
                 return Verdict(Readiness.READY, "has synced", warning=_warning(now, at, receipt, what))
             if not is_error and receipt is None and not fail_on_disconnected:
@@ -200,5 +200,5 @@ def _warning(now: Integration, at: datetime, receipt: SyncReceipt | None, what: 
     if receipt is None:
         return f"the data is there, last synced {success}; but by now the integration {what}"
     failed = now.status == IntegrationStatus.ERROR
-    by_now = f"the latest one failed: {shown(now.error_message)}" if failed else f"by now the integration {what}"
+    by_now = f"the latest one failed: {error_of(now)}" if failed else f"by now the integration {what}"
     return f"a sync that began after the request succeeded at {success}; {by_now}"

@@ -26,7 +26,7 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
-from airflow_provider_flokit.gate.words import LISTED, ago, duration, listed, moment, name_of, state_of, status_of
+from airflow_provider_flokit.gate.words import LISTED, ago, duration, listed, moment, short_name, state_of, status_of
 from airflow_provider_flokit.models import Integration, IntegrationStatus
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Wait:
         """Judge what was seen last, by the server's time; what was done and ready once stays so."""
         conditions, at = self.conditions, at or _utcnow() + self._server_ahead
         return [
-            Verdict(Readiness.READY, "was ready before")
+            Verdict(Readiness.READY, "is done: it was ready before")
             if integration.id in self._done
             else judge(
                 integration,
@@ -296,14 +296,14 @@ class Wait:
         for integration, verdict in zip(self._now, verdicts, strict=True):
             was, is_ = known.get(integration.id), status_of(integration)
             if verdict.warning:
-                self.log.warning("%s: %s.", name_of(integration), verdict.warning)
+                self.log.warning("%s: %s.", short_name(integration), verdict.warning)
             elif not isinstance(integration.status, IntegrationStatus) and (was != is_ or not before):
                 self.log.warning("%s.", self._reason(integration, verdict))
             elif was is not None and was != is_:
-                self.log.info("%s; it was %s.", self._reason(integration, verdict), was)
+                self.log.info("%s was %s, now %s.", short_name(integration), was, verdict.reason)
 
     def _reason(self, integration: Integration, verdict: Verdict) -> str:
-        return f"{name_of(integration)} {verdict.reason}"
+        return f"{short_name(integration)} {verdict.reason}"
 
     def _reasons(self, verdicts: list[Verdict], *readiness: Readiness) -> str:
         """Return the reasons of what is not ready."""

@@ -32,12 +32,12 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime, now: datetime) -> str:
-    """Return a time in UTC to the second: ``07:50:12 UTC``, with the date if it is another day's."""
+    """Return a time in UTC to the second: ``07:50:12 UTC``, ``07:50 UTC``, with the date if it is another day's."""
     time, now = time.astimezone(UTC), now.astimezone(UTC)
     date = (
         "" if time.date() == now.date() else f"{time.day} {time:%b} " if time.year == now.year else f"{time:%Y-%m-%d} "
     )
-    return f"{date}{time:%H:%M:%S} UTC"
+    return f"{date}{time:{'%H:%M:%S' if time.second else '%H:%M'}} UTC"
 
 
 def ago(time: datetime | None, now: datetime) -> str:
@@ -67,17 +67,28 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 
 def name_of(integration: Integration) -> str:
-    """Return ``int_01hx4j7stripe (stripe)``."""
+    """Return ``int_01hx4j7stripe (stripe)``, for lists of what there is."""
     return f"{shown(integration.id)} ({shown(integration.type)})"
+
+
+def short_name(integration: Integration) -> str:
+    """Return the id, with the type only if that does not say it: the beginning of a line is precious."""
+    return shown(integration.id) if integration.type in integration.id else name_of(integration)
 
 
 def status_of(integration: Integration) -> str:
     """Return the status as it is said: ``connected``, ``in error: bad secret``."""
-    status = "in error" if integration.status == IntegrationStatus.ERROR else shown(integration.status)
-    return f"{status}: {shown(integration.error_message)}" if integration.error_message else status
+    if integration.status == IntegrationStatus.ERROR:
+        return f"in error: {error_of(integration)}"
+    return shown(integration.status)
+
+
+def error_of(integration: Integration) -> str:
+    """Return FloKit's words about an error, without a full stop, as they stand within a sentence."""
+    return shown(integration.error_message or "no reason given").rstrip(".")
 
 
 def state_of(integration: Integration, now: datetime) -> str:
-    """Return ``int_01hx4j7stripe (stripe) is connected, last synced 07:50:12 UTC (8 min ago)``."""
+    """Return ``int_01hx4j7stripe is connected, last synced 07:50:12 UTC (8 min ago)``."""
     last = ago(integration.last_synced_at, now)
-    return f"{name_of(integration)} is {status_of(integration)}, last synced {last}"
+    return f"{short_name(integration)} is {status_of(integration)}, last synced {last}"

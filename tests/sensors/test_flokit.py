@@ -96,7 +96,7 @@ def test_several_fail_as_soon_as_one_does(flokit: SimulatedFlokit, mode: str) ->
     flokit.add_integration(STRIPE, status="error", error_message="bad secret")
     ended = sense(mode, integration_id=["int_fine", ADJUST, STRIPE])
     assert ended.error == "FlokitSyncFailedError"
-    assert ended.message.startswith(f"{STRIPE} (stripe) is in error: bad secret")
+    assert ended.message.startswith(f"{STRIPE} is in error: bad secret")
     assert f"{ADJUST} (adjust) is syncing" in ended.message
     assert "int_fine" not in ended.message
 
@@ -228,7 +228,7 @@ def test_the_log_tells_the_story_in_a_few_lines(
     assert sense(mode, integration_id=STRIPE).state == "success"
     beginning, *middle, end = lines
     assert beginning.startswith(f"Waiting for {STRIPE}, at most 1 min, until ")
-    assert f"Now: {STRIPE} (stripe) is syncing, last synced 2024-03-15 12:00:00 UTC" in beginning
+    assert f"Now: {STRIPE} is syncing, last synced 2024-03-15 12:00 UTC" in beginning
     assert end == f"Ready: {STRIPE}."
     if mode == WORKER:
         expected = ["has the unknown status 'paused'", "is connected; it was paused"]

@@ -327,7 +327,9 @@ async def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkey
     """Each connection has a poll of its own: one whose FloKit does not answer holds up no other."""
     flokit.add_integration(STRIPE)
     with TransportServer(hang) as silent:
-        monkeypatch.setenv("AIRFLOW_CONN_SILENT", f"flokit://:key@127.0.0.1:{silent.port}/http?timeout=300")
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_SILENT", f"flokit://:key@127.0.0.1:{silent.server_address[1]}/http?timeout=300"
+        )
         stuck = asyncio.create_task(fire(deferred(flokit_conn_id="silent")))
         await until(lambda: silent.heads)
         assert (await fire(deferred()))["ending"] == "ready"

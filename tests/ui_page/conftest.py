@@ -106,10 +106,13 @@ class Database:
         from sqlalchemy import delete
 
         with self.session() as session:
-            for asset in session.query(self.Asset):
-                session.delete(asset)
-            session.flush()
-            for model in (self.Rendered, self.TI, self.DagRun, self.Dag, self.Bundle, self.Active, self.Trigger):
+            for model in (self.Rendered, self.TI, self.DagRun):
+                session.execute(delete(model))
+            for model in (self.Dag, self.Asset):  # with all that refers to them
+                for row in session.query(model):
+                    session.delete(row)
+                session.flush()
+            for model in (self.Bundle, self.Active, self.Trigger):
                 session.execute(delete(model))
             session.execute(delete(self.Connection))
 
