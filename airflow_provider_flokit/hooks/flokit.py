@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api.attempts import Attempts, in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
 from airflow_provider_flokit.api.retry import delay
 from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitConnectionNotFoundError, FlokitError
+from airflow_provider_flokit.hooks import _form
 from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_one, read_singly
 from airflow_provider_flokit.lineage import collect
 
@@ -244,41 +244,17 @@ class FlokitHook(_ClientHook):
         except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
 
+    # Airflow before 3.2 asks for the form here, and not in base classes.
+
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the connection form's labels, for Airflow before 3.2; later ones read the provider's metadata."""
-        behaviour = _form()["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
+        """Return the connection form's labels, as the provider's metadata has them."""
+        return _form.labels()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """
-        Return the connection form's extra fields, for Airflow before 3.2; later ones read the metadata.
-
-        All are texts: Airflow 2 puts a stored value into a box or a number field only if it is true.
-        """
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from wtforms import PasswordField, StringField
-
-        class StoredSecret(BS3PasswordFieldWidget):  # type: ignore[misc, unused-ignore]
-            """Sends no browser what is stored: Airflow 2 leaves an extra alone that comes back as this text."""
-
-            def __call__(self, field: Any, **attributes: Any) -> Any:
-                if field.data and not field.raw_data:
-                    attributes["value"] = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
-                return super().__call__(field, **attributes)
-
-        def draw(about: dict[str, Any]) -> Any:
-            words = {"label": about["label"], "description": about["description"]}
-            if about["schema"].get("format") == "password":
-                return PasswordField(**words, widget=StoredSecret(hide_value=False))
-            return StringField(**words, widget=BS3TextFieldWidget())
-
-        return {name: draw(about) for name, about in _form()["conn-fields"].items()}
+        """Return the connection form's extra fields, as the provider's metadata has them."""
+        return _form.widgets()
 
 
 class FlokitAsyncHook(_ClientHook):
@@ -356,8 +332,3 @@ class FlokitAsyncHook(_ClientHook):
                 return await get_async_connection(self.flokit_conn_id, hook=self)
         except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
-
-
-def _form() -> dict[str, Any]:
-    form: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return form

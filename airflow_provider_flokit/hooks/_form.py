@@ -1,0 +1,43 @@
+"""The connection form for Airflow before 3.2; later ones read the provider's metadata, of which this is made, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_flokit import get_provider_info
+
+
+def labels() -> dict[str, Any]:
+    """Return the form's labels."""
+    return {name.replace("-", "_"): item for name, item in _form()["ui-field-behaviour"].items()}
+
+
+def widgets() -> dict[str, Any]:
+    """
+    Return the form's extra fields.
+
+    All are texts: Airflow 2 puts a stored value into a box or a number field only if it is true.
+    """
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import PasswordField, StringField
+
+    class StoredSecret(BS3PasswordFieldWidget):  # type: ignore[misc, unused-ignore]
+        """Sends no browser what is stored: Airflow 2 leaves an extra alone that comes back as this text."""
+
+        def __call__(self, field: Any, **attributes: Any) -> Any:
+            if field.data and not field.raw_data:
+                attributes["value"] = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
+            return super().__call__(field, **attributes)
+
+    def draw(about: dict[str, Any]) -> Any:
+        words = {"label": about["label"], "description": about["description"]}
+        if about["schema"].get("format") == "password":
+            return PasswordField(**words, widget=StoredSecret(hide_value=False))
+        return StringField(**words, widget=BS3TextFieldWidget())
+
+    return {name: draw(about) for name, about in _form()["conn-fields"].items()}
+
+
+def _form() -> dict[str, Any]:
+    form: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return form
