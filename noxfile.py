@@ -87,11 +87,12 @@ def airflow(session: nox.Session, airflow: str) -> None:
         session.run(*session.posargs)
         return
     arguments = shlex.split(os.environ.get("ARGS", ""))
-    if airflow == NEWEST:
+    lint_only = arguments == ["--lint-only"]
+    if airflow == NEWEST or lint_only:
         for check in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)):
             session.run(*check)
         arguments = ["--cov", *arguments]
-    if arguments[-1:] != ["--lint-only"]:
+    if not lint_only:
         session.run(*TESTS, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""The environment of the benchmarks: Airflow 3.3 as the tests have it, the peers, and what draws the picture."""
+"""The environment of the benchmarks: the newest Airflow as the tests have it, the peers, and what draws the picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-_CONSTRAINTS: Final = ROOT / "constraints" / "airflow-3.3.txt"
+_NEWEST: Final = max(
+    (path.stem.removeprefix("airflow-") for path in (ROOT / "constraints").glob("airflow-*.txt")),
+    key=lambda version: [int(number) for number in version.split(".")],
+)
+_CONSTRAINTS: Final = ROOT / "constraints" / f"airflow-{_NEWEST}.txt"
 _REQUIREMENTS: Final = ROOT / "benchmarks" / "requirements.txt"
 
 
@@ -21,7 +25,7 @@ def prepare() -> Path:
     wanted = str(zlib.crc32(_CONSTRAINTS.read_bytes() + _REQUIREMENTS.read_bytes()))
     if made_from.exists() and made_from.read_text() == wanted:
         return python
-    sys.stderr.write(f"-- installing Airflow 3.3 and the peers into {venv.relative_to(ROOT)}\n")
+    sys.stderr.write(f"-- installing Airflow {_NEWEST} and the peers into {venv.relative_to(ROOT)}\n")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)  # noqa: S603 - this very interpreter
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     files = ["--constraint", str(_CONSTRAINTS), "--requirement", str(_REQUIREMENTS)]

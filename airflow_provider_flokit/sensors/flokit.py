@@ -71,7 +71,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         worker defers the sensor, with the same outcome. Default False.
     :param kwargs: As every sensor has: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
-    :raises FlokitSyncFailedError: if an integration is in error or disconnected
+    :raises FlokitSyncFailedError: if an integration has failed
     :raises AirflowSensorTimeout: if the time ran out
     """
 
@@ -147,7 +147,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
         :param context: The task's context.
         :return: False to go on waiting, else the states
-        :raises FlokitSyncFailedError: if an integration is in error or disconnected
+        :raises FlokitSyncFailedError: if an integration has failed
         """
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 

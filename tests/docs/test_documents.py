@@ -50,9 +50,14 @@ def test_the_readme_is_short_and_leads_everywhere() -> None:
 
 def test_versions_agree() -> None:
     """The changelog has this version; README, constraints and metadata name the same Airflows and Pythons."""
-    assert f"## [{airflow_provider_flokit.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
-    airflows = sorted(path.stem.removeprefix("airflow-") for path in (REPOSITORY / "constraints").glob("airflow-*.txt"))
-    assert f"Airflow {airflows[0]} to {airflows[-1]}, Python 3.11 to 3.13" in README
+    changelog, versions = (REPOSITORY / "CHANGELOG.md").read_text(), (REPOSITORY / "docs/versions.md").read_text()
+    assert f"## [{airflow_provider_flokit.__version__}]" in changelog
+    constraints = (path.stem.removeprefix("airflow-") for path in (REPOSITORY / "constraints").glob("airflow-*.txt"))
+    airflows = sorted(constraints, key=lambda version: [int(number) for number in version.split(".")])
+    assert re.findall(r'^    "([0-9.]+)": \(', (REPOSITORY / "noxfile.py").read_text(), re.MULTILINE) == airflows
+    for page in (README, changelog, versions):
+        assert f"Airflow {airflows[0]} to {airflows[-1]}" in page
+    assert "Python 3.11 to 3.13" in README
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert f"apache-airflow>={airflows[0]}" in project["dependencies"]
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(project["classifiers"])
