@@ -1,11 +1,11 @@
 """
 Start when **all** sources have synced: one asset for each of three integrations, each with its watcher.
 
-Airflow starts a run once every asset has had an event since the last run began. Who wants a run for each of them writes
+Airflow starts a run when every asset has had an event since the last run began. For a run after each single sync, write
 `schedule=(revenuecat | appsflyer | stripe)`.
 
 **Needed:** Airflow 3 (older versions have no asset watchers; there this file defines no DAG), the connection
-`flokit_default` (a read-only API key is enough), and ids of integrations of yours.
+`flokit_default` (a read-only API key is enough), and the ids of your integrations.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if AIRFLOW_V_3_0_PLUS:
 
         @task
         def load_warehouse(triggering_asset_events: Any = None) -> int:
-            """Load all sources in one transaction; run again for the same events, it changes nothing."""
+            """Load all sources in one transaction; a repeat for the same events changes nothing."""
             told = [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
             rows = [(each["integration_id"], each["last_synced_at"], each["integration"]["type"]) for each in told]
             with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:

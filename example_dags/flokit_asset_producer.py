@@ -1,11 +1,12 @@
 """
-Join two DAGs by an asset: one syncs, the other loads.
+Connect two DAGs by an asset: one syncs, the other loads.
 
-`flokit_asset_producer` starts a sync and waits for it; the integration's asset is the task's outlet, so a success is an
-event of the asset, and a failed sync is none. The event carries the `sync_id`, `last_synced_at`, `previous_synced_at`
-and how many events the sync has brought. `flokit_asset_consumer` is scheduled on the asset and loads what came.
+`flokit_asset_producer` starts a sync and waits for it. The integration's asset is the task's outlet, so a successful
+sync makes an event of the asset, and a failed one does not. The event has the `sync_id`, `last_synced_at`,
+`previous_synced_at` and the number of events that the sync has brought. `flokit_asset_consumer` is scheduled on the
+asset and loads the data.
 
-**Needed:** the connection `flokit_default` with a read-write API key, and an integration of yours instead of
+**Needed:** the connection `flokit_default` with a read-write API key, and the id of your integration instead of
 `int_01hx4j7adapty`.
 """
 
@@ -59,7 +60,7 @@ with DAG(
 
     @task
     def load_warehouse(**context: Any) -> int:
-        """Load what the syncs brought in; run again for the same syncs, it changes nothing."""
+        """Load what the syncs brought; a repeat for the same syncs changes nothing."""
         # Airflow 2 calls assets datasets.
         triggering = context["triggering_asset_events" if AIRFLOW_V_3_0_PLUS else "triggering_dataset_events"]
         told = [event.extra for events in triggering.values() for event in events]

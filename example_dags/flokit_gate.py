@@ -1,15 +1,14 @@
 """
-Load only what has really arrived.
+Load only after the sync has succeeded.
 
-`sync_stripe` asks FloKit to sync one integration and waits until **that** sync has ended: not the one
-before it, and not one that failed. `load_warehouse` runs only then, so it never loads yesterday's data
-by accident. If the sync fails, the load is held back and the log of `sync_stripe` says why.
+`sync_stripe` asks FloKit to sync one integration and waits until **exactly this** sync has succeeded.
+`load_warehouse` runs only then, so it never loads yesterday's data by accident. If the sync fails, the
+load does not run, and the log of `sync_stripe` says why.
 
-While it waits, the task is *deferred*: it occupies no worker, however long the sync takes.
+While it waits, the task is *deferred*: it needs no worker, even if the sync takes long.
 
-**Needed:** the connection `flokit_default` with a read-write API key, and the id of an integration of
-yours in place of `int_01hx4j7stripe` (change the default of the parameter, or hand over another one when
-triggering the DAG).
+**Needed:** the connection `flokit_default` with a read-write API key, and the id of your integration
+instead of `int_01hx4j7stripe` (change the default of the parameter, or set it when you trigger the DAG).
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ with DAG(
 
     @task
     def load_warehouse(receipt: Any) -> int:
-        """Load what the sync brought in; run again for the same sync, it writes the same rows again."""
-        # Imported when the task runs, so that reading the DAG file stays quick.
+        """Load what the sync brought; a repeat for the same sync writes the same rows again."""
+        # Imported when the task runs, so that Airflow reads the DAG file fast.
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         integration = FlokitHook().get_integration(receipt["integration_id"]).to_json()
@@ -64,5 +63,5 @@ with DAG(
             warehouse.executemany("INSERT OR REPLACE INTO integration_metrics VALUES (?, ?, ?, ?)", rows)
         return len(rows)
 
-    # The receipt: which integration, which sync, and what it looked like before.
+    # The receipt: the integration, the sync, and the integration's state before the sync.
     load_warehouse(sync.output)

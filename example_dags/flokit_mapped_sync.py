@@ -1,15 +1,15 @@
 """
-Sync many integrations side by side, with two mapped tasks.
+Sync many integrations in parallel, with two mapped tasks.
 
-`sync` becomes one task instance per integration and asks FloKit for a sync each. `synced` waits for these
-syncs, each instance for the one of its receipt, with a log, retries and an outcome of its own. All of them
-wait deferred, and the triggerer asks FloKit **once** per interval for all of them together.
+`sync` has one task instance per integration; each asks FloKit for a sync. `synced` waits for these syncs: each
+instance waits for the sync of its receipt, and has its own log, retries and outcome. All of them wait
+deferred, and the triggerer asks FloKit **once** per interval for all of them together.
 `load_warehouse` runs when all syncs have succeeded.
 
 An integration that synced within the last 15 minutes is not synced again (`skip_if_synced_within`); its
-receipt says so, and the wait for it is over at once.
+receipt says so, and the wait for it ends at once.
 
-**Needed:** the connection `flokit_default` with a read-write API key, and ids of integrations of yours.
+**Needed:** the connection `flokit_default` with a read-write API key, and the ids of your integrations.
 The list can also come from a task, for instance one that calls `FlokitHook().list_integrations()`.
 """
 
@@ -55,7 +55,7 @@ with DAG(
 
     @task
     def load_warehouse(integrations: Any) -> int:
-        """Load what the syncs brought in; run again for the same syncs, it changes nothing."""
+        """Load what the syncs brought; a repeat for the same syncs changes nothing."""
         rows = [(each["id"], each["last_synced_at"], each["type"]) for each in integrations]
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
             warehouse.execute(

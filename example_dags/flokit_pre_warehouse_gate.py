@@ -1,17 +1,17 @@
 """
-Hold the nightly load back until every source has synced.
+Start the nightly load only after every source has synced.
 
-FloKit syncs the integrations on its own schedule, and this DAG triggers nothing. `sources_ready` waits
+FloKit syncs the integrations on its own schedule; this DAG triggers no sync. `sources_ready` waits
 until all of them are `connected` **and** have synced since the end of the data interval, so that the
-load sees the whole day. If one of them is in error and has not synced since, the wait fails at once and
-names it with FloKit's own message.
+load sees the whole day. If one of them is in error and has not synced since, the wait fails at once. The
+message names it, with FloKit's own message.
 
-This is a gate for scheduled runs. In a run that a person starts, the data interval ends at the click on
-Airflow 3, so the gate waits for the next sync; docs/recipes.md says what to write instead.
+This gate is for scheduled runs. On Airflow 3, the data interval of a manual run ends when it is started,
+so the gate waits for the next sync; docs/recipes.md says what to write instead.
 
-A read-only API key is enough. While it waits, the task is *deferred* and occupies no worker.
+While it waits, the task is *deferred* and needs no worker.
 
-**Needed:** the connection `flokit_default`, and ids of integrations of yours.
+**Needed:** the connection `flokit_default` (a read-only API key is enough), and the ids of your integrations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ with DAG(
 
     @task
     def load_warehouse(integrations: Any) -> int:
-        """Load all sources in one transaction; run again for the same syncs, it changes nothing."""
+        """Load all sources in one transaction; a repeat for the same syncs changes nothing."""
         rows = [(each["id"], each["last_synced_at"], each["type"]) for each in integrations]
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
             warehouse.execute(

@@ -1,15 +1,14 @@
 """
 Trigger a sync in one task and wait for it in another.
 
-`sync_stripe` only asks FloKit for the sync and is done at once. It returns a *receipt*, which says which
-sync that is and what the integration looked like before it. `stripe_synced` takes the receipt and waits for
-that very sync, and `load_warehouse` runs after it. The outcome is the same as with `wait_for_completion=True` in
-one task (see `flokit_gate`).
+`sync_stripe` only asks FloKit for the sync, and ends at once. It returns a *receipt*: the sync's id, and the
+integration's state before the sync. `stripe_synced` waits for exactly this sync, and `load_warehouse` runs after it.
+The outcome is the same as with `wait_for_completion=True` in one task (see `flokit_gate`).
 
-Two tasks are worth it when something else can be done meanwhile, here `prepare_tables`, or when the wait
-shall have retries, a pool or a timeout of its own.
+Use two tasks if other work can be done during the sync (here `prepare_tables`), or if the wait needs its own
+retries, pool or timeout.
 
-**Needed:** the connection `flokit_default` with a read-write API key, and an integration id of yours.
+**Needed:** the connection `flokit_default` with a read-write API key, and the id of your integration.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ with DAG(
 
     @task
     def prepare_tables() -> None:
-        """Do what need not wait for the data."""
+        """Do the work that does not need the data."""
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
             warehouse.execute(
                 "CREATE TABLE IF NOT EXISTS loads"
@@ -59,7 +58,7 @@ with DAG(
 
     @task
     def load_warehouse(integration: Any) -> int:
-        """Load what the sync brought in; run again for the same sync, it changes nothing."""
+        """Load what the sync brought; a repeat for the same sync changes nothing."""
         row = (integration["id"], integration["last_synced_at"], integration["type"])
         with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:
             warehouse.execute("INSERT OR REPLACE INTO loads VALUES (?, ?, ?)", row)

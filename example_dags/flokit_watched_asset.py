@@ -1,15 +1,15 @@
 """
-Start when FloKit has synced: nobody waits, nothing is scheduled by time.
+Start when FloKit has synced, without a task that waits and without a time schedule.
 
-The asset's watcher sees in the triggerer that `last_synced_at` of the integration has moved, and starts this DAG,
-whoever started the sync: FloKit's own schedule, a person, another DAG. All watchers and waits on the same connection
-share one request per interval. `load_warehouse` reads from the asset event what has happened.
+The asset's watcher runs in the triggerer. It starts this DAG when `last_synced_at` of the integration has moved, also
+if FloKit's own schedule, a person or another DAG started the sync. All watchers and waits on the same connection share
+one request per interval. `load_warehouse` reads the asset event.
 
-An asset that several DAG files use has to have the same watchers in each of them: Airflow goes by the file that it has
+If several DAG files use an asset, it must have the same watchers in each of them: Airflow uses the file that it has
 read last.
 
 **Needed:** Airflow 3 (older versions have no asset watchers; there this file defines no DAG), the connection
-`flokit_default` (a read-only API key is enough), and an integration of yours instead of `int_01hx4j7stripe`.
+`flokit_default` (a read-only API key is enough), and the id of your integration instead of `int_01hx4j7stripe`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if AIRFLOW_V_3_0_PLUS:
 
         @task
         def load_warehouse(triggering_asset_events: Any = None) -> int:
-            """Load what has synced since the last run; run again for the same events, it changes nothing."""
+            """Load what has synced since the last run; a repeat for the same events changes nothing."""
             told = [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
             rows = [(each["integration_id"], each["last_synced_at"], each["integration"]["type"]) for each in told]
             with closing(sqlite3.connect(WAREHOUSE)) as warehouse, warehouse:

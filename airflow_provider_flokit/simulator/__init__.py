@@ -1,8 +1,8 @@
 """
-A local FloKit API, for the tests of this package, for its demo and for tests of your own DAGs.
+A local FloKit API for the tests and the demo of this package, and for tests of your own DAGs.
 
-It plays the documented API on loopback, with a switch for everything that the reference leaves open and with
-faults on demand. In a test::
+It serves the documented API on loopback. It has a switch for everything that FloKit does not document, and it can
+simulate faults. In a test::
 
     with Simulator() as sim:
         sim.add_integration("int_01hx4j7stripe", sync=Sync(start_delay=0.1, duration=0.2))

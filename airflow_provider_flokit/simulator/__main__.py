@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_flokit.simulator``: a local FloKit API to try things out with, steered by typing."""
+"""``python -m airflow_provider_flokit.simulator``: a local FloKit API, controlled by typed commands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ rotate               replace the API key: the old one is refused from now on
 down                 answer no request any more
 up                   answer again
 help                 show this
-ID is an integration's id or a part of it; without one, all are meant."""
+ID is an integration's id or a part of it; without ID, the command is for all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for integration_id, kind, fields in options.integration or INTEGRATIONS:
         simulator.add_integration(integration_id, kind, schedule_every=options.schedule_every, **fields)
-    # Also where it was started with Ctrl-C ignored, or in the background of a terminal, which it may not read then.
+    # Needed if it was started with Ctrl-C ignored, or in the background, where it may not read from the terminal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
@@ -71,17 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(OSError):
             for line in sys.stdin or ():
                 _print(run_command(line, simulator))
-        threading.Event().wait()  # there is nobody to type anything: serve on
+        threading.Event().wait()  # no more commands will come: go on serving
     _print("stopped")
     return 0
 
 
 def run_command(line: str, simulator: Simulator) -> str:
     """
-    Do what somebody typed, and return the text to print.
+    Run a typed command, and return the text to print.
 
     :param line: a command and its arguments; see ``help``.
-    :param simulator: what it is about.
+    :param simulator: the simulator to control.
     """
     command, _, rest = line.strip().partition(" ")
     match command:
@@ -106,7 +106,7 @@ def _steer_syncs(command: str, arguments: str, simulator: Simulator) -> str:
     word, _, message = arguments.partition(" ")
     named = [word] if word in every else [each for each in every if word in each]
     if command == "fail":
-        if not named:  # the first word belongs to the message then
+        if not named:  # then the first word belongs to the message
             named, message = every, arguments
         failing = replace(simulator.sync, error=message or "Failed by hand")
         for each in named:
@@ -131,7 +131,7 @@ def _introduction(simulator: Simulator) -> str:
             "",
             _export_line(simulator),
             "",
-            "Type help to see how to steer it.",
+            "Type help to see the commands.",
         ]
     )
 
@@ -157,7 +157,7 @@ def _print(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_flokit.simulator",
-        description="A local FloKit API, on loopback only, to try things out with. Type help once it runs.",
+        description="A local FloKit API, on loopback only. Type help while it runs.",
     )
     parser.add_argument("--port", type=int, default=8765, help="0 for any free one (default: %(default)s)")
     parser.add_argument("--api-key", metavar="K", default=READ_WRITE_KEY, help="read-write (default: %(default)s)")

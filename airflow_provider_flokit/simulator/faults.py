@@ -1,4 +1,4 @@
-"""What can go wrong with a request."""
+"""Faults of a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back, and for the record what it means."""
+    """The answer to send, and a note for the record of requests."""
 
     status: int
     body: bytes
@@ -40,7 +40,7 @@ def error_body(status: int, kind: str = "json") -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that goes wrong with one request. Made by the class methods."""
+    """A fault of one request. Make it with the class methods."""
 
     name: str = ""
     takes_effect: bool = True
@@ -52,10 +52,10 @@ class Fault:
     @classmethod
     def answer(cls, status: int, body: str | bytes = "json", headers: Mapping[str, str] | None = None) -> Fault:
         """
-        Answer with a status of one's choice; the request is not carried out.
+        Answer with this status; the request is not carried out.
 
         :param status: the HTTP status.
-        :param body: ``json`` (default; error and message as documented), ``html``, ``empty``, or the very bytes.
+        :param body: ``json`` (default; error and message as documented), ``html``, ``empty``, or the bytes themselves.
         :param headers: headers of the answer; default none.
         """
         content = body if isinstance(body, bytes) else error_body(status, body)
@@ -66,7 +66,7 @@ class Fault:
         """
         Answer 429.
 
-        :param retry_after: its ``Retry-After``: seconds (default 1), any text, or None for no header.
+        :param retry_after: the ``Retry-After`` header: seconds (default 1), any text, or None for no header.
         """
         return cls.answer(429, headers={} if retry_after is None else {"Retry-After": str(retry_after)})
 
@@ -77,13 +77,13 @@ class Fault:
 
     @classmethod
     def drop_after(cls) -> Fault:
-        """Carry the request out, then close the connection without an answer: the ambiguous POST."""
+        """Carry the request out, then close the connection without an answer: after a POST, a sync has started."""
         return cls(name="dropped after it took effect", is_dropped=True)
 
     @classmethod
     def slow(cls, seconds: float, *, after_effect: bool = True) -> Fault:
         """
-        Answer honestly, but late.
+        Answer correctly, but late.
 
         :param seconds: how late.
         :param after_effect: whether the pause comes after the request is carried out (default) or before.
@@ -95,7 +95,7 @@ class Fault:
 
 @dataclass(slots=True)
 class FaultRule:
-    """A fault that waits for its requests; the parameters are those of ``Simulator.fail``."""
+    """A fault and the requests that it is for; see the parameters of ``Simulator.fail``."""
 
     fault: Fault
     method: str | None = None
@@ -104,7 +104,7 @@ class FaultRule:
     after: int = 0
 
     def take(self, method: str, path: str) -> bool:
-        """Return whether this request goes wrong, and count it."""
+        """Return whether this request gets the fault, and count it."""
         if self.times == 0 or self.method not in (None, method) or not fnmatchcase(path, self.path or "*"):
             return False
         if self.after > 0:

@@ -1,8 +1,8 @@
 """
-An integration and its syncs, as time passes. All times in seconds are the server's, since the epoch.
+An integration and its syncs. All times in seconds are server times since the epoch.
 
-Nothing runs in the background: when a sync starts and ends is known as soon as it is asked for, and ``advance`` settles
-what has happened by now.
+Nothing runs in the background: a request fixes when its sync starts and ends, and ``advance`` brings the integration
+up to date.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Sync:
     How long one sync takes, and how it ends.
 
     :param start_delay: seconds from the request until the status turns ``syncing``; default 0.
-    :param duration: seconds that it reads ``syncing``; default 0.1. With 0 no poll can ever see it, with
-        ``math.inf`` it never ends by itself.
-    :param error: the error message it fails with; default None, it succeeds.
+    :param duration: seconds in the status ``syncing``; default 0.1. With 0, no poll can see it; with ``math.inf``, it
+        never ends by itself.
+    :param error: the error message if it fails; default None: it succeeds.
     :param events: events that a successful sync adds to ``sync_stats``; default 100.
     """
 
@@ -38,11 +38,11 @@ class Sync:
 @dataclass(slots=True)
 class SyncRun:
     """
-    One sync that was asked for, as far as it has come.
+    One sync that was requested, and its progress.
 
-    :param start: when it starts, or started, in seconds since the epoch.
-    :param finish: when it ends, or ended, likewise.
-    :param outcome: ``cancelled`` is what a status that was set by hand makes of it.
+    :param start: when it starts or started, in seconds since the epoch.
+    :param finish: when it ends or ended, in seconds since the epoch.
+    :param outcome: ``cancelled`` if a status was set by hand before its end.
     """
 
     sync_id: str
@@ -60,7 +60,7 @@ class SyncRun:
 
 @dataclass(frozen=True, slots=True)
 class IntegrationState:
-    """What an integration looks like at one moment; ``extra`` are further fields. A text as a time is sent as it is."""
+    """An integration at one moment. ``extra`` has further fields. If a time is a text, it is sent unchanged."""
 
     id: str
     type: str = "stripe"
@@ -75,7 +75,7 @@ class IntegrationState:
 
 @dataclass(slots=True)
 class Integration:
-    """An integration of a workspace, whose syncs of all integrations are ``runs``."""
+    """An integration of a workspace; ``runs`` has the syncs of all integrations of the workspace."""
 
     resting: IntegrationState
     sync: Sync
@@ -88,13 +88,13 @@ class Integration:
 
     @property
     def state(self) -> IntegrationState:
-        """What it looks like: as it rests, unless a sync runs."""
+        """The state now: ``resting``, unless a sync runs."""
         if self.active and self.active[0].outcome == "running":
             return replace(self.resting, status="syncing", error_message=None)
         return self.resting
 
     def change(self, fields: Mapping[str, Any]) -> None:
-        """Set fields of the state; a status ends what waits or runs."""
+        """Set fields of the state; a status cancels the syncs that wait or run."""
         self.resting = replace(self.resting, **fields)
         if "status" in fields:
             for run in self.active:
@@ -104,7 +104,7 @@ class Integration:
     def request_sync(
         self, trigger: Literal["manual", "scheduled"], sync: Sync, at: float, key: str | None = None
     ) -> SyncRun:
-        """Let a sync run, after those that wait or run already."""
+        """Add a sync that runs after those that wait or run already."""
         start = at + sync.start_delay
         run = SyncRun(
             sync_id=f"sync_sim{len(self.runs) + 1:012d}",
@@ -121,12 +121,12 @@ class Integration:
         return run
 
     def advance(self, now: float) -> None:
-        """Settle what has happened by now, in the order in which it happened."""
+        """Carry out everything that has happened until now, in order."""
         while min(finish := self.active[0].finish if self.active else math.inf, self.next_tick) <= now:
             if finish <= self.next_tick:
                 self._finish_first()
                 continue
-            if not self.active:  # FloKit does not start a scheduled sync on top of one that runs
+            if not self.active:  # FloKit does not start a scheduled sync while another one runs
                 self.request_sync("scheduled", self.sync, self.next_tick)
             self.next_tick += self.schedule_every
         if self.active and self.active[0].start <= now:

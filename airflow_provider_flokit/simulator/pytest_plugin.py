@@ -5,7 +5,7 @@ Enable it in the ``conftest.py`` at the root of your tests::
 
     pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
-Running DAGs writes to Airflow's metadata database, that of ``AIRFLOW_HOME``; give your tests one of their own.
+DAG runs write to Airflow's metadata database in ``AIRFLOW_HOME``. Use a separate one for your tests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks at the simulator, however long a task asks for: a test does not want to wait."""
+"""Seconds between two looks at the simulator, whatever interval a task has, so that tests are fast."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DagOutcome:
     :param state: ``success`` or ``failed``.
     :param states: the state of every task by its id, such as ``{"sync": "failed", "load": "upstream_failed"}``; the
         instances of a mapped task are ``sync[0]``, ``sync[1]`` ...
-    :param reasons: by task, what the operator or sensor of this package said when it failed or was skipped.
+    :param reasons: by task, the message of an operator or sensor of this package that failed or was skipped.
     """
 
     state: str
@@ -49,7 +49,7 @@ class DagOutcome:
 
 
 class SimulatedFlokit(Simulator):
-    """A FloKit simulator that Airflow connections lead to, and that can run a DAG against itself."""
+    """A FloKit simulator that makes Airflow connections to itself, and can run a DAG."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
@@ -57,20 +57,20 @@ class SimulatedFlokit(Simulator):
 
     def connect(self, conn_id: str = "flokit_default", api_key: str | None = None, **extra: Any) -> None:
         """
-        Let an Airflow connection lead to this simulator until the end of the test.
+        Make an Airflow connection to this simulator until the end of the test.
 
-        :param conn_id: the connection; ``flokit_default`` is connected from the beginning.
-        :param api_key: default the read-write key. :attr:`read_only_key` is the other valid one.
+        :param conn_id: the connection's id; the fixture has made ``flokit_default`` already.
+        :param api_key: default the read-write key. :attr:`read_only_key` is valid too.
         :param extra: the connection's extra, such as ``retry_limit=0``.
         """
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", self.connection_uri(api_key, **extra))
 
     def run(self, dag: Any, conf: Mapping[str, Any] | None = None) -> DagOutcome:
         """
-        Run a DAG to its end, in this process, with ``dag.test()``, and tell how each task ended.
+        Run a DAG to its end, in this process, with ``dag.test()``, and return how each task ended.
 
-        Tasks of this package look every 0.05 s, whatever their poll interval is, and retries come without delay.
-        Airflow's metadata database is made where it is missing.
+        Tasks of this package poll every 0.05 s, whatever their poll interval is, and retries come without delay.
+        If Airflow's metadata database is missing, it is made.
 
         :param dag: the DAG.
         :param conf: the run's configuration, which also sets its params; default none.
@@ -85,7 +85,7 @@ class SimulatedFlokit(Simulator):
 
 @pytest.fixture
 def flokit(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedFlokit]:
-    """Run a FloKit simulator without integrations, and let the connection ``flokit_default`` lead to it."""
+    """Run a FloKit simulator without integrations, with the connection ``flokit_default`` to it."""
     with SimulatedFlokit(monkeypatch) as simulator:
         simulator.connect()
         yield simulator
@@ -103,7 +103,7 @@ def _make_database() -> None:
 
 
 def _register(dag: Any) -> None:
-    """Write the DAG to the database, without which Airflow 3.1 and later do not run it."""
+    """Write the DAG to the database; else Airflow 3.1 and later do not run it."""
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_2_PLUS
 
     if not AIRFLOW_V_3_1_PLUS:
@@ -119,7 +119,7 @@ def _register(dag: Any) -> None:
 
 @contextmanager
 def _hurry(dag: Any, reasons: dict[str, str]) -> Iterator[None]:
-    """Let the tasks poll quickly, be retried at once, and say why they end."""
+    """Make the tasks poll fast and retry at once, and collect the reasons of their failures."""
     from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
     from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 
@@ -136,7 +136,7 @@ def _hurry(dag: Any, reasons: dict[str, str]) -> Iterator[None]:
         ):
             for method in ("execute", "resume_execution"):
                 changes.enter_context(patch.object(kind, method, _hurried(getattr(kind, method), interval, reasons)))
-        # All runs in this process: Airflow 2 need not fear for SQLite, whatever executor is configured.
+        # All tasks run in this process, so Airflow 2 need not check that the configured executor works with SQLite.
         changes.enter_context(patch.dict(os.environ, {"_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1"}))
         yield
 
@@ -146,7 +146,7 @@ def _hurried(method: Any, interval: str, reasons: dict[str, str]) -> Any:
 
     from airflow_provider_flokit.errors import FlokitError
 
-    @functools.wraps(method)  # Airflow 2 knows by its name that a task's execute is called by itself
+    @functools.wraps(method)  # Airflow 2 checks the name of a task's execute method
     def hurried(self: Any, *args: Any, **kwargs: Any) -> Any:
         setattr(self, interval, min(getattr(self, interval), POLL_INTERVAL))
         name = _name((kwargs.get("context") or args[-1])["ti"])

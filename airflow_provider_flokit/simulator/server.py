@@ -1,4 +1,4 @@
-"""The simulator: a workspace that is served over HTTP on loopback, by threads of its own."""
+"""The simulator: a workspace that is served over HTTP on loopback, in its own threads."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class RecordedRequest:
     """
     One request. Never holds an API key.
 
-    :param at: when it arrived, by the server's clock.
+    :param at: when it arrived, in server time.
     :param path: the path as it was sent (still percent-encoded), without the query.
     :param integration_id: the id in the path, decoded; None for the list.
     :param key: the kind of key that was sent.
-    :param status: the status of the answer; None: the request was dropped, or it is still held up.
+    :param status: the status of the answer; None: the request was dropped, or has no answer yet.
     :param note: what happened, in plain words.
     """
 
@@ -57,12 +57,12 @@ class RecordedRequest:
 
 class Simulator(Workspace):
     """
-    A local FloKit API. A context manager; or use :meth:`start` and :meth:`stop`.
+    A local FloKit API. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
-    The workspace outlives :meth:`stop`: after another :meth:`start`, on the same port, it goes on (time went on too).
+    :meth:`stop` keeps the workspace: another :meth:`start` goes on with it, on the same port. Its time does not stop.
 
-    :param port: the port; default 0, any free one.
-    :param api_key: the read-write key; setting the attribute is a rotation.
+    :param port: the port; default 0: any free port.
+    :param api_key: the read-write key; to rotate it, set the attribute.
     :param read_only_key: the read-only key.
     :param on_request: called with each request once its answer is known, in the server's threads, one at a time.
 
@@ -92,7 +92,7 @@ class Simulator(Workspace):
         self._server: _Server | None = None
 
     def start(self) -> Self:
-        """Begin to serve (again) and return when connections are accepted; no-op when it serves already."""
+        """Start serving, and return when connections are accepted; do nothing if it serves already."""
         if self._server is None:
             self._server = _Server(self)
             self.port = self._server.server_port
@@ -100,7 +100,7 @@ class Simulator(Workspace):
         return self
 
     def stop(self) -> None:
-        """Stop serving: new connections are refused, open ones get no answer; no-op when it has stopped already."""
+        """Stop serving: new connections are refused, open ones get no answer; do nothing if it has stopped already."""
         with self._lock:
             server, self._server = self._server, None
             self._lock.notify_all()
@@ -123,14 +123,14 @@ class Simulator(Workspace):
         """
         Replace the read-write key at once and return the new one.
 
-        :param new_key: default one that was never used before.
+        :param new_key: default: a key that was never used before.
         """
         self.api_key = new_key or f"{READ_WRITE_KEY}_{next(self._rotations)}"
         return self.api_key
 
     def connection_uri(self, api_key: str | None = None, /, **extra: Any) -> str:
         """
-        Return the Airflow connection to it as a URI, for ``AIRFLOW_CONN_FLOKIT_DEFAULT``.
+        Return the URI of an Airflow connection to this simulator, for ``AIRFLOW_CONN_FLOKIT_DEFAULT``.
 
         :param api_key: default the read-write key.
         :param extra: the connection's extra, such as ``timeout=5``.
@@ -148,13 +148,13 @@ class Simulator(Workspace):
         after: int = 0,
     ) -> None:
         """
-        Let requests go wrong. Of several faults that match, the one added first is played until it is used up.
+        Make requests fail. If several faults match, the one that was added first is used until its times are over.
 
-        :param fault: how; a number is ``Fault.answer(number)``.
-        :param method: ``GET`` or ``POST``; default None, any.
-        :param path: the path or an ``fnmatch`` pattern of paths; default None, any.
-        :param times: how often; default 1, None for until :meth:`clear_faults`.
-        :param after: matching requests that are let pass first; default 0.
+        :param fault: the fault; a number stands for ``Fault.answer(number)``.
+        :param method: ``GET`` or ``POST``; default None: any.
+        :param path: the path or an ``fnmatch`` pattern of paths; default None: any.
+        :param times: how often; default 1. None: until :meth:`clear_faults`.
+        :param after: matching requests that succeed first; default 0.
         """
         fault = Fault.answer(fault) if isinstance(fault, int) else fault
         with self._lock:
@@ -166,13 +166,13 @@ class Simulator(Workspace):
             self._faults.insert(0, FaultRule(Fault.drop()))
 
     def clear_faults(self) -> None:
-        """Forget all faults, an outage too."""
+        """Remove all faults, also an outage."""
         with self._lock:
             self._faults.clear()
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests that have come, dropped ones included, in order."""
+        """All requests in order, also dropped ones."""
         with self._lock:
             return list(self._requests)
 
@@ -182,9 +182,9 @@ class Simulator(Workspace):
             self._requests.clear()
 
     def exchange(self, method: str, path: str, headers: Message[str, str]) -> Answer | None:
-        """Take a request, in a thread of the server; return its answer, or None to close the connection instead."""
+        """Handle a request, in a thread of the server; return its answer, or None to close the connection."""
         found = _PATH.fullmatch(path)
-        with self._lock:  # nobody sees a request half recorded; a pause lets others in
+        with self._lock:  # no other thread sees a half-recorded request; a pause releases the lock
             if self._server is None:
                 return None
             request = RecordedRequest(
@@ -236,7 +236,7 @@ class Simulator(Workspace):
         return Answer(status, error_body(status, self.error_body), headers or {}, note)
 
     def _rate_limit_wait(self) -> float:
-        """Count a request, and return the seconds after which it may be tried again; 0 when it is allowed."""
+        """Count a request, and return the seconds until it may be tried again; 0 if it is allowed."""
         if self.rate_limit is None:
             return 0.0
         allowed, seconds = self.rate_limit
@@ -255,7 +255,7 @@ class Simulator(Workspace):
         return kinds.get(authorization, "invalid")
 
     def _pause(self, seconds: float) -> None:
-        """Wait, and let others in; not longer than it serves."""
+        """Wait without the lock; raise an error if the simulator is stopped."""
         if seconds and self._lock.wait_for(lambda: self._server is None, seconds):
             raise ConnectionAbortedError("The simulator was stopped")
 
@@ -270,12 +270,12 @@ class _Server(ThreadingHTTPServer):
         super().__init__((simulator.host, simulator.port), _Handler)
 
     def server_bind(self) -> None:
-        """Leave out the look-up of this machine's name, which can take seconds."""
+        """Bind without looking up this machine's name, which can take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hang up."""
+        """Ignore clients that close the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -285,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer on a kept connection waits 40 ms
+    disable_nagle_algorithm = True  # else each answer on a kept connection waits 40 ms
 
     def _serve(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -293,7 +293,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        body = b"" if answer.status in (204, 304) else answer.body  # HTTP allows none there
+        body = b"" if answer.status in (204, 304) else answer.body  # HTTP allows no body for these
         kind = "application/json" if body[:1] in (b"{", b"[") else "text/html"
         self.send_response(answer.status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -306,8 +306,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = _serve  # noqa: N815 - http.server names them so
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Write the ``Date`` of an answer, by the server's clock."""
+        """Write the ``Date`` of an answer in server time."""
         return super().date_time_string(self.server.simulator.server_time() if timestamp is None else timestamp)
 
     def log_message(self, *_: object) -> None:
-        """Print nothing: ``on_request`` is there for that."""
+        """Print nothing; use ``on_request`` instead."""

@@ -1,4 +1,4 @@
-"""A FloKit workspace: its integrations, and what the API shows of them. No I/O. Every method is thread-safe."""
+"""A FloKit workspace: its integrations, and how the API shows them. No I/O. Every public method is thread-safe."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ POSITIONS = {
     "never_synced": ("null", "absent"),
     "timestamp_format": ("Z", "seconds", "+00:00", "naive"),
 }
-"""The switches that are more than on or off, or a number."""
+"""The switches that have named positions."""
 
 
 class Workspace:
     """
-    The integrations of one workspace, and a switch for everything that FloKit's reference leaves open.
+    The integrations of one workspace, and a switch for everything that FloKit does not document.
 
-    The switches are parameters, and attributes that can be set at any time.
+    The switches are parameters; they are also attributes that can be set at any time.
 
-    :param sync: how the syncs of an integration go for which nothing else was said; default ``Sync()``.
-    :param clock: the present moment in seconds since the epoch; default the wall clock.
-    :param when_running: what a POST does while a sync waits or runs: ``join`` (default) answers that sync's id,
-        ``queue`` runs another one after it, ``conflict`` answers 409.
+    :param sync: how syncs go if their integration says nothing else; default ``Sync()``.
+    :param clock: returns the present time in seconds since the epoch; default the wall clock.
+    :param when_running: what a POST does while a sync waits or runs: ``join`` (default) answers with that sync's id,
+        ``queue`` runs another sync after it, ``conflict`` answers 409.
     :param error_body: the body of 404, 409 and the rate limit's 429: ``json`` (default), ``html`` or ``empty``.
     :param honour_idempotency_key: whether a repeated POST with the same key gets the same answer and starts nothing;
         default True.
-    :param never_synced: ``last_synced_at`` of an integration that never synced: ``null`` (default) or ``absent``.
+    :param never_synced: ``last_synced_at`` of an integration that has never synced: ``null`` (default) or ``absent``.
     :param timestamp_format: ``Z`` (default; with fractions of a second), ``seconds`` (``Z`` without them), ``+00:00``
         or ``naive``.
-    :param clock_skew: seconds that the server's clock is ahead (negative: behind) of ours; default 0. To raise it is
-        to let time pass.
+    :param clock_skew: seconds that the server's clock is ahead of ours (negative: behind); default 0. Raise it to let
+        time pass.
     :param latency: seconds that every request takes before it is handled; default 0.
-    :param rate_limit: ``(requests, seconds)`` allowed per window; beyond them 429 with ``Retry-After``; default None.
+    :param rate_limit: ``(requests, seconds)``: requests allowed per window; more get 429 with ``Retry-After``; default
+        None.
     """
 
     when_running: str = "join"
@@ -65,7 +66,7 @@ class Workspace:
         self.configure(**switches)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse a position that a switch does not have: a mistyped one would make a test that proves nothing."""
+        """Refuse an unknown position of a switch: with a mistyped one, a test would prove nothing."""
         if name in POSITIONS and value not in POSITIONS[name]:
             raise ValueError(f"{name} must be one of {', '.join(POSITIONS[name])}, not {value!r}")
         super().__setattr__(name, value)
@@ -78,15 +79,15 @@ class Workspace:
             setattr(self, name, value)
 
     def server_time(self) -> float:
-        """Return the present moment by the server's clock, in seconds since the epoch."""
+        """Return the server time, in seconds since the epoch."""
         return self._clock() + self.clock_skew
 
-    # What a test says
+    # For tests
 
     def add_integration(
         self,
         integration_id: str,
-        type: str = "stripe",  # noqa: A002 - the field is called so
+        type: str = "stripe",  # noqa: A002 - the name of the field
         *,
         sync: Sync | None = None,
         schedule_every: float | None = None,
@@ -96,11 +97,11 @@ class Workspace:
         Add an integration.
 
         :param type: any text; default ``stripe``.
-        :param sync: how its syncs go for which nothing else is planned; default the workspace's ``sync``.
+        :param sync: how its syncs go, except planned ones; default the workspace's ``sync``.
         :param schedule_every: seconds between the syncs that FloKit starts by itself; default never.
         :param fields: ``status``, ``last_synced_at``, ``error_message``, ``events_last_24h``, ``events_total``,
-            ``earliest_event_at``, and ``extra``, a dict of further fields; by default ``connected`` and last synced
-            an hour ago. A time is a datetime, or a text that is shown as it is.
+            ``earliest_event_at``, and ``extra``, a dict of further fields. By default the integration is ``connected``
+            and last synced an hour ago. A time is a datetime, or a text that is sent unchanged.
         """
         with self._lock:
             if integration_id in self._integrations:
@@ -126,7 +127,7 @@ class Workspace:
         """
         Change an integration at once.
 
-        :param fields: ``type`` and those of ``add_integration``. A ``status`` cancels what waits or runs.
+        :param fields: ``type`` and the fields of ``add_integration``. A ``status`` cancels syncs that wait or run.
         """
         with self._lock:
             self._get(integration_id).change(fields)
@@ -139,19 +140,19 @@ class Workspace:
 
     def script(self, integration_id: str, states: Sequence[Mapping[str, Any]]) -> None:
         """
-        Let each further read (of the list or of the integration) show the next state; the last one stays.
+        Let each further read (of the list or of the integration) show the next state; the last state stays.
 
-        :param states: fields to set, such as ``{"status": "syncing"}``; what a state does not name stays.
+        :param states: fields to set, such as ``{"status": "syncing"}``; other fields do not change.
         """
         with self._lock:
             integration = self._get(integration_id)
             for state in states:
-                replace(integration.resting, **state)  # a mistyped field is told here, not by a read
+                replace(integration.resting, **state)  # a mistyped field fails here, not in a read
             integration.script.clear()
             integration.script.extend(states)
 
     def plan(self, integration_id: str, *syncs: Sync) -> None:
-        """Say how the next syncs triggered by POST go, after those planned before; each one that starts uses up one."""
+        """Plan the next syncs that are triggered by POST, after those already planned; each start takes one."""
         with self._lock:
             self._get(integration_id).planned.extend(syncs)
 
@@ -159,7 +160,7 @@ class Workspace:
         """
         Start one of FloKit's own syncs now (after those that wait or run).
 
-        :param sync: how it goes; default as the integration's syncs do.
+        :param sync: how it goes; default the integration's ``sync``.
         """
         with self._lock:
             integration = self._get(integration_id)
@@ -168,7 +169,7 @@ class Workspace:
             return replace(run)
 
     def finish_sync(self, integration_id: str) -> SyncRun | None:
-        """End the sync that waits or runs, now, as it would have ended; None when there is none."""
+        """End the sync that waits or runs, now, with its planned result; None if there is none."""
         with self._lock:
             integration, now = self._get(integration_id), self.server_time()
             if not integration.active:
@@ -178,28 +179,28 @@ class Workspace:
             integration.advance(now)
             return replace(run)
 
-    # What has happened
+    # The state, and what has happened
 
     def integration(self, integration_id: str) -> IntegrationState:
-        """Return how an integration looks now, without that counting as a read; KeyError for an unknown id."""
+        """Return an integration's state now; this does not count as a read. KeyError for an unknown id."""
         with self._lock:
             return self._get(integration_id).state
 
     @property
     def integrations(self) -> list[IntegrationState]:
-        """How all integrations look now, without that counting as a read."""
+        """The states of all integrations now; this does not count as a read."""
         with self._lock:
             return [self.integration(integration_id) for integration_id in self._integrations]
 
     @property
     def syncs(self) -> list[SyncRun]:
-        """Every sync that was asked for, in that order, as far as it has come."""
+        """Every sync that was requested, in order, with its progress."""
         with self._lock:
             for integration_id in self._integrations:
                 self._get(integration_id)
             return [replace(run) for run in self._syncs]
 
-    # What the API does: what it answers, and what that means in plain words
+    # For the API: each method returns the answer and a note in plain words
 
     def read_list(self) -> tuple[dict[str, Any], str]:
         """Serve a read of the list."""
@@ -221,7 +222,7 @@ class Workspace:
             return {"integration": {**self._document(state), "sync_stats": stats}}, state.status
 
     def request_sync(self, integration_id: str, idempotency_key: str | None) -> tuple[str | None, str]:
-        """Serve a POST: the sync_id, None if it is refused because a sync runs; KeyError for an unknown id."""
+        """Serve a POST: the sync_id; None if it is refused because a sync runs. KeyError for an unknown id."""
         with self._lock:
             integration = self._get(integration_id)
             key = (integration_id, idempotency_key or "")
@@ -241,7 +242,7 @@ class Workspace:
             return run.sync_id, note
 
     def _get(self, integration_id: str) -> Integration:
-        """Return an integration as it is by now."""
+        """Return an integration, brought up to date."""
         if integration_id not in self._integrations:
             raise KeyError(f"There is no integration {integration_id} in this workspace")
         integration = self._integrations[integration_id]
@@ -249,7 +250,7 @@ class Workspace:
         return integration
 
     def _read(self, integration_id: str) -> IntegrationState:
-        """Return the state that a read shows, the next one of its script included."""
+        """Return the state that a read shows; this takes the next state of its script."""
         integration = self._get(integration_id)
         if integration.script:
             integration.change(integration.script.popleft())

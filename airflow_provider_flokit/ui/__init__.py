@@ -7,4 +7,4 @@ from typing import Final
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 
 HAS_PAGE: Final = get_base_airflow_version_tuple() >= (3, 1, 1)
-"""Whether this Airflow shows the page: 3.1.0 does not tell it who looks, older ones have no place for it."""
+"""Whether this Airflow can show the page: 3.1.0 does not tell a page who the user is; older versions have no pages."""

@@ -1,4 +1,4 @@
-"""The FloKit page: its one route, and who may see what. Imported by the API server only."""
+"""The FloKit page: its only route, and who may see what. Only the API server imports this module."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NO_RIGHT: Final = "You have no right to read Airflow's connections, whose integ
 _templates = Environment(
     loader=FileSystemLoader(_HERE),
     autoescape=True,
-    finalize=lambda value: escaped(str(value)),  # nothing hides, whoever wrote it
+    finalize=lambda value: escaped(str(value)),  # shows invisible characters
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -60,7 +60,7 @@ def show(user: GetUserDep) -> Response:
         waiters = read_waiters(session)
         conn_ids = _readable_connections(user, session, waiters)
         waiters = _readable_waiters(user, session, waiters)
-    # FloKit is asked only now: a slow answer holds up no connection to the database.
+    # FloKit is asked after the session: a slow answer must not keep a database connection open.
     looks = look_at(conn_ids)
     age = max((look.age for look in looks if not look.trouble), default=0)
     return _page(workspaces=[(look, rows_of(look, waiters)) for look in looks], age=age)
@@ -68,7 +68,7 @@ def show(user: GetUserDep) -> Response:
 
 @app.exception_handler(HTTPException)
 def refuse(request: Request, error: HTTPException) -> Response:
-    """Show why there is nothing to see; who is not logged in is led to the login."""
+    """Show why the page is empty; redirect a user who is not logged in to the login."""
     if error.status_code == status.HTTP_401_UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         back = urlencode({"next": str(request.url)})
         return RedirectResponse(f"../api/v2/auth/login?{back}", headers={"Cache-Control": "no-store"})
@@ -80,7 +80,7 @@ def _page(status_code: int = status.HTTP_200_OK, **values: Any) -> Response:
 
 
 def _readable_connections(user: Any, session: Session, waiters: list[Waiter]) -> set[str]:
-    """Return the connections of our type that the user may read; those outside the database are known by their use."""
+    """Return the FloKit connections that the user may read; those outside the database if something uses them."""
     manager = get_auth_manager()
 
     def may_read(conn_id: str) -> bool:
@@ -88,7 +88,7 @@ def _readable_connections(user: Any, session: Session, waiters: list[Waiter]) ->
 
     types = {row.conn_id: row.conn_type for row in session.execute(select(Connection.conn_id, Connection.conn_type))}
     stored = {conn_id for conn_id, conn_type in types.items() if conn_type == FlokitHook.conn_type}
-    if hasattr(manager, "get_authorized_connections"):  # Airflow 3.2 and later: it knows to which team each belongs
+    if hasattr(manager, "get_authorized_connections"):  # Airflow 3.2 and later; it respects teams
         readable = stored & manager.get_authorized_connections(user=user, session=session)
     else:
         readable = set(filter(may_read, stored))
@@ -100,7 +100,7 @@ def _readable_connections(user: Any, session: Session, waiters: list[Waiter]) ->
 
 
 def _readable_waiters(user: Any, session: Session, waiters: list[Waiter]) -> list[Waiter]:
-    """Return the tasks, by the right to read their DAG and its task instances, and assets that the user may read."""
+    """Return the assets that the user may read, and the tasks whose DAG and task instances the user may read."""
     manager = get_auth_manager()
     dags = {
         dag_id

@@ -1,4 +1,4 @@
-"""The link from a task to the page, at the integration that the task is about."""
+"""The link from a task to its integration on the page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class FlokitIntegrationLink(BaseOperatorLink):
-    """Leads to the FloKit page. The worker makes it when a task ends or defers."""
+    """A link to the FloKit page. The worker makes it when a task ends or defers."""
 
     name = "FloKit integration"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return where the page shows what a task, rendered by now, is about: its filter has the id or the type."""
+        """Return the page's address with the id or type of a rendered task's integration as filter."""
         conditions = read_conditions({name: getattr(operator, name, None) for name in (*TEMPLATED, "flokit_conn_id")})
         names = (*conditions.ids, *conditions.types) if conditions else ()
         return f"flokit/?{urlencode({'q': names[0]})}" if len(names) == 1 else "flokit/"
@@ -32,7 +32,7 @@ LINKS = (FlokitIntegrationLink(),) if HAS_PAGE else ()
 
 
 def read_conditions(fields: Mapping[str, Any]) -> Conditions | None:
-    """Return what a task waits for by its rendered fields or its trigger's arguments, None if they do not tell."""
+    """Read what a task waits for from its rendered fields or its trigger's arguments; None if that is not possible."""
     try:
         return Conditions.of(fields, owner="task", to_utc=timezone.convert_to_utc)
     except FlokitError:

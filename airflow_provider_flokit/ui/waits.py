@@ -1,4 +1,4 @@
-"""Who waits for FloKit, as far as Airflow's database tells."""
+"""Find in Airflow's database the tasks and assets that wait for FloKit."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Waiter:
     """
     A task that waits, or an asset that is watched.
 
-    :param href: Where Airflow shows it; all mapped instances of a task in one place.
-    :param conditions: What is waited for, None if the database does not tell.
-    :param complete: Whether a task waits for nothing else, so that the conditions can be judged.
-    :param told: The latest success that an asset's watcher has told of.
+    :param href: Its address in Airflow; all mapped instances of a task have the same.
+    :param conditions: What it waits for; None if the database does not have that.
+    :param complete: Whether the conditions are complete, so that they can be judged.
+    :param told: The latest success for which an asset's watcher has sent an event.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Waiter:
 
 
 def read_waiters(session: Session) -> list[Waiter]:
-    """Return all who wait."""
+    """Return all tasks that wait and all assets that are watched."""
     return [*_deferred_tasks(session), *_tasks_in_workers(session), *_watched_assets(session)]
 
 
@@ -73,7 +73,7 @@ def _deferred_tasks(session: Session) -> Iterator[Waiter]:
     for row in session.execute(query.options(lazyload(Trigger.task_instance))):
         fields = row.Trigger.kwargs
         length, deadline = timedelta(seconds=fields["timeout"]), fields.get("deadline")
-        # One that was started without a worker has its deadline from when it begins.
+        # A trigger that was started without a worker has no deadline argument: its timeout counts from its start.
         until = row.Trigger.created_date + length if deadline is None else datetime.fromtimestamp(deadline, UTC)
         yield _task(row, fields, since=until - length, until=until)
 
@@ -89,14 +89,14 @@ def _tasks_in_workers(session: Session) -> Iterator[Waiter]:
         TaskInstance.state.in_((TaskInstanceState.RUNNING, TaskInstanceState.UP_FOR_RESCHEDULE)),
     )
     for row in session.execute(query):
-        # The sync that an operator has started is known to its worker alone.
+        # Only its worker knows which sync an operator has started.
         yield _task(row, row.rendered_fields, complete=row.operator == _SENSOR, since=row.since)
 
 
 def _task(row: Any, fields: Mapping[str, Any], *, complete: bool = True, **values: Any) -> Waiter:
     fields = {name: fields.get(name) for name in (*TEMPLATED, "flokit_conn_id")}
     if (conditions := read_conditions(fields)) is None:
-        # A template that only the triggerer renders, or a receipt that Airflow has cut: the rest may tell.
+        # A template that only the triggerer renders, or a receipt that Airflow has cut: try without them.
         conditions, complete = read_conditions({**fields, "receipt": None, "synced_after": None}), False
     dag_id, run_id, task_id = (quote(part, safe="") for part in row[:3])
     return Waiter(
@@ -129,7 +129,7 @@ def _watched_assets(session: Session) -> Iterator[Waiter]:
 
 
 def _told_successes(session: Session) -> dict[tuple[int, str], datetime | None]:
-    """Return the latest success that each watcher has told of, by asset and key; Airflow 3.3 keeps that."""
+    """Return by asset and key the latest success for which each watcher has sent an event; Airflow 3.3 keeps that."""
     if not AIRFLOW_V_3_3_PLUS:
         return {}
     from airflow.models.asset_state_store import AssetStateStoreModel as Store

@@ -1,4 +1,4 @@
-"""What FloKit says of each connection's workspace, and who waits for what in it."""
+"""The workspaces of the connections, and who waits for their integrations."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.ui.waits import Waiter
 
 MAX_AGE: Final = 15.0
-"""Seconds for which an answer, or that there was none, is shown again without asking."""
+"""Seconds for which an answer or an error is shown again without a new request."""
 
 PATIENCE: Final = 5.0
-"""Seconds for which a page waits for FloKit; an answer that takes longer is in the next one."""
+"""Seconds for which a page waits for FloKit; a later answer is on the next page."""
 
 BEHIND: Final = timedelta(minutes=5)
-"""After this a watcher that has not told of a success is stuck: polls come more often, also after an outage."""
+"""If a watcher has sent no event this long after a success, it is stuck; polls are never this far apart."""
 
 _RANKS: Final = {"error": 0, "disconnected": 1, "syncing": 3, "connected": 4}
-"""What comes first; between them what is not found, unknown or not documented."""
+"""The order of the rows; 2 is for integrations that are not found, unknown or in an undocumented status."""
 
 
 class Look(threading.Thread):
-    """One look at the workspace of a connection; until FloKit answers, it shows what the last one saw."""
+    """One look at the workspace of a connection; until FloKit answers, it has the snapshot of the last look."""
 
     def __init__(self, conn_id: str, last: Look | None) -> None:
-        # A daemon: whatever it hangs in does not hold up the end of the API server.
+        # A daemon thread: if it hangs, the API server can still end.
         super().__init__(name="flokit-page", daemon=True)
         self.conn_id = conn_id
         self.begun_at = time.monotonic()
@@ -62,7 +62,7 @@ class Look(threading.Thread):
 
     @property
     def now(self) -> datetime:
-        """FloKit's time now, to which its other times are compared."""
+        """FloKit's time now, for comparison with its other times."""
         return self.snapshot.at + timedelta(seconds=self.age) if self.snapshot else datetime.now(UTC)
 
 
@@ -71,7 +71,7 @@ _lock = threading.Lock()
 
 
 def look_at(conn_ids: Collection[str]) -> list[Look]:
-    """Look at the workspaces of connections, side by side; FloKit is asked once in 15 s, however many people look."""
+    """Look at the workspaces of connections in parallel; each is asked once in 15 s, even if many people look."""
     deadline = time.monotonic() + PATIENCE
     with _lock:
         for conn_id in conn_ids:
@@ -87,7 +87,7 @@ def look_at(conn_ids: Collection[str]) -> list[Look]:
 
 @dataclass(slots=True)
 class Row:
-    """One integration, or what is waited for but is not in FloKit's list."""
+    """One integration, or a name that somebody waits for and that is not in FloKit's list."""
 
     name: str
     status: str
@@ -97,7 +97,7 @@ class Row:
 
 
 def rows_of(look: Look, waiters: Iterable[Waiter]) -> list[Row]:
-    """Return the rows of a workspace, what wants attention first."""
+    """Return the rows of a workspace; problems come first."""
     known = look.snapshot.integrations if look.snapshot else {}
     rows = {each.id: Row(each.id, each.status, each.error_message, each) for each in known.values()}
     status = "not found" if look.snapshot else "unknown"
@@ -109,7 +109,7 @@ def rows_of(look: Look, waiters: Iterable[Waiter]) -> list[Row]:
 
 
 def _names(waiter: Waiter, snapshot: Snapshot | None) -> Iterator[tuple[str, str]]:
-    """Yield the names of the rows that somebody waits for, and what to say where one is not in FloKit's list."""
+    """Yield the names of the rows that somebody waits for, each with a message if it is not in FloKit's list."""
     if waiter.conditions is None:
         yield "not told here", ""
         return

@@ -1,9 +1,9 @@
-// Airflow's own choice of light or dark; then filter, sorting, age, and fresh rows every 30 seconds.
+// Take Airflow's light or dark theme; then filter, sort, show the age, and refresh every 30 seconds.
 "use strict";
 
 try {
   document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "system";
-} catch { /* no storage: as the system says */ }
+} catch { /* no storage: use the system's theme */ }
 
 document.addEventListener("DOMContentLoaded", () => {
   const filter = document.querySelector("input"), table = document.querySelector("table");
@@ -65,7 +65,7 @@ document.addEventListener("DOMContentLoaded", () => {
   show(table);
   tell();
   setInterval(tell, 1000);
-  // Not while somebody marks a message to copy it, nor behind other tabs.
+  // Not while text is selected, and not while the tab is hidden.
   setInterval(() => document.hidden || !getSelection().isCollapsed || refresh(), 30000);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
 });
