@@ -1,4 +1,4 @@
-"""Apache Airflow provider for FloKit: trigger syncs and gate DAGs on what has really synced."""
+"""Apache Airflow provider for FloKit: start syncs, and let DAGs wait until the data has synced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Return what Airflow's provider manager has to know; the ``apache_airflow_provider`` entry point.
+    Return the metadata for Airflow's provider manager; the ``apache_airflow_provider`` entry point.
 
     :return: a dict that validates against Airflow's ``provider_info.schema.json``
     """
@@ -36,7 +36,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.operators.flokit"]}],
         "sensors": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.sensors.flokit"]}],
         "triggers": [{"integration-name": name, "python-modules": ["airflow_provider_flokit.triggers.flokit"]}],
-        # The page in Airflow's UI; each version that has a place for it finds it here.
+        # The page in Airflow's UI, for [core] lazy_discover_providers = False; else the entry point airflow.plugins.
         "plugins": [{"name": name, "plugin-class": "airflow_provider_flokit.ui.plugin.FlokitPlugin"}],
         "asset-uris": [uris],
         "dataset-uris": [dict(uris)],
@@ -45,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "flokit",
                 "hook-class-name": "airflow_provider_flokit.hooks.flokit.FlokitHook",
                 "hook-name": name,
-                # Airflow 3.2 and later read the two below; the hook hands the same to older versions.
+                # Airflow 3.2 and later read the two fields below; the hook gives the same to older versions.
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "schema", "extra"],
                     "relabeling": {"password": "API Key", "host": "API URL"},

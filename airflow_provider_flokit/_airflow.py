@@ -1,4 +1,4 @@
-"""What the versions of Airflow do differently around a deferral and a reschedule."""
+"""Differences between Airflow versions in deferrals and reschedules."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 BACKSTOP: Final = 120.0
 """
-Seconds after a deferred wait's own deadline at which Airflow ends it. The trigger keeps the deadline itself; this is
-for the case that no triggerer is alive to do so.
+Seconds after a deferred wait's own deadline at which Airflow ends the deferral. Normally the trigger ends it at the
+deadline; this is only needed if no triggerer runs.
 """
 
 _VALUES: Final = (
@@ -27,21 +27,20 @@ _VALUES: Final = (
 )
 _TEMPLATE: Final = re.compile(
     rf"\{{\{{\s*(?:{_VALUES})"  # a plain value of the run
-    r"(?:\.\w+|\[['\"]\w+['\"]\])*"  # something in it
+    r"(?:\.\w+|\[['\"]\w+['\"]\])*"  # an attribute or item of it
     r"(?:\s*\|\s*(?:ds|ds_nodash|ts|ts_nodash|ts_nodash_with_tz|string|lower|upper|trim))*\s*\}\}"  # common filters
 )
 """
-A template that the triggerer can render (Airflow 3.3): plain values of the run. All else asks the supervisor of a task
-(``ti``, ``var``, ``conn`` ...), which hangs there, or comes with the DAG (macros and filters of the user's), which is
-not there.
+A template that the triggerer of Airflow 3.3 can render: plain values of the run. ``ti``, ``var``, ``conn`` and others
+ask the supervisor of a task, which hangs in the triggerer. The user's own macros and filters are missing there.
 """
 
 
 class DeferredTask:
-    """What the operator and the sensor do alike when Airflow resumes them after a deferral."""
+    """The part of the operator and the sensor that resumes them after a deferral."""
 
     try_began: datetime | None = None
-    """When this try began, where Airflow's ``start_date`` is that of an earlier one."""
+    """When this try began, if Airflow's ``start_date`` is from an earlier try."""
 
     @property
     def _owner(self: Any) -> str:
@@ -49,15 +48,15 @@ class DeferredTask:
         return f"{type(self).__name__} {self.task_id!r}"
 
     def resume_execution(self: Any, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the deferral; if Airflow ended it because no triggerer did, look once more before giving up."""
+        """Go on after the deferral; if Airflow ended it because no triggerer did, take one last look."""
         arguments = next_kwargs or {}
         event = arguments.get("event")
         number = event.get("try_number") if isinstance(event, dict) else None
         if number is not None and number != this_try(context):
-            # Airflow 3.0 does not forget a deferral when its try fails, and resumes every retry with the same event.
+            # Airflow 3.0 keeps the deferral when its try fails, and resumes every retry with the same event.
             self.try_began = datetime.now(tz=UTC)
             return self.execute(context)
-        # Airflow names a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
+        # Airflow gives a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
         if next_method == "__fail__" and "timeout" in str(arguments.get("error", "")).lower():
             left = execution_left(self, context)
             limit = self.execution_timeout
@@ -65,23 +64,23 @@ class DeferredTask:
                 raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")
             return self._last_look(context)
         if next_method == "execute_complete":
-            # Not through BaseSensorOperator's, which replaces the reason of a skip by a sentence of its own.
+            # Called directly: BaseSensorOperator would replace the reason of a skip by its own sentence.
             return self.execute_complete(context, **arguments)
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
 
 def this_try(context: Context) -> int | None:
-    """Return the number of the try that runs, None where there is no task instance."""
+    """Return the number of the running try; None if there is no task instance."""
     number = getattr(context.get("ti"), "try_number", None)
     return number if isinstance(number, int) else None
 
 
 def execution_left(task: Any, context: Context) -> float | None:
     """
-    Return the seconds until a task's ``execution_timeout``, None if it has none.
+    Return the seconds until a task's ``execution_timeout``; None if it has none.
 
-    Measured from the start of the try: Airflow 3 does not count it while a task is deferred (airflow#64048), and 3.3
-    gives a resumed task all of it again.
+    It counts from the start of the try. Airflow 3 itself does not count the time of a deferral (airflow#64048), and 3.3
+    gives a resumed task the whole ``execution_timeout`` again.
     """
     if task.execution_timeout is None:
         return None
@@ -91,16 +90,16 @@ def execution_left(task: Any, context: Context) -> float | None:
 
 
 def first_poke_at(context: Context, retries: int) -> datetime | None:
-    """Return when a rescheduled sensor looked first in this series of tries, None if this is the first time."""
+    """Return when a rescheduled sensor looked first in this series of tries; None if this is the first time."""
     ti: Any = context["ti"]
     if AIRFLOW_V_3_0_PLUS:
         found: datetime | str | None = ti.get_first_reschedule_date(context)
-        return timezone.parse(found) if isinstance(found, str) else found  # Airflow 3.0 hands a text
+        return timezone.parse(found) if isinstance(found, str) else found  # Airflow 3.0 gives a text
     from airflow.models.taskreschedule import TaskReschedule
     from airflow.utils.session import create_session
     from sqlalchemy import func, select
 
-    # As BaseSensorOperator does: a cleared task gets a higher max_tries, and begins a new series.
+    # Same query as in BaseSensorOperator: a cleared task gets a higher max_tries, and begins a new series.
     query = select(func.min(TaskReschedule.start_date)).where(
         TaskReschedule.dag_id == ti.dag_id,
         TaskReschedule.task_id == ti.task_id,
@@ -117,8 +116,8 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
     """
     Tell whether this Airflow can start a trigger with these arguments without a worker.
 
-    Airflow 3.3 renders templates in the triggerer, but hangs on what needs the supervisor of a task, and hands an
-    XComArg over as it is; 2.11 renders nothing; the versions between ignore ``start_from_trigger``.
+    Airflow 3.3 renders templates in the triggerer, but hangs on what needs the supervisor of a task, and does not
+    resolve an XComArg. 2.11 renders nothing. The versions in between ignore ``start_from_trigger``.
     """
     if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
         return False

@@ -1,29 +1,29 @@
 """
-Everything that can go wrong, as a tree.
+The exceptions of this package.
 
 ::
 
     FlokitError                            (AirflowException)
-    ├── FlokitPermanentError               (AirflowFailException): no retry can mend it, none is spent on it
-    │   ├── FlokitConfigError              the Airflow connection is missing something or has a wrong value
+    ├── FlokitPermanentError               (AirflowFailException) a retry cannot help, so Airflow does not retry
+    │   ├── FlokitConfigError              a field of the Airflow connection is missing or wrong
     │   ├── FlokitArgumentError            (ValueError) a parameter is wrong, or rendered to something wrong
-    │   ├── FlokitAuthenticationError      401: the API key is wrong, or was rotated away
+    │   ├── FlokitAuthenticationError      401: the API key is wrong, or was replaced
     │   ├── FlokitPermissionError          403: the key may not do this
-    │   ├── FlokitNotFoundError            404, or no integration of that id or type
-    │   ├── FlokitAmbiguousTypeError       several integrations of that type
-    │   └── FlokitRequestError             400 and other statuses that mean "do not repeat this"
+    │   ├── FlokitNotFoundError            404, or no integration with that id or type
+    │   ├── FlokitAmbiguousTypeError       several integrations with that type
+    │   └── FlokitRequestError             400 and other statuses that a repeat does not change
     ├── FlokitAPIError                     the API could not be asked; a later attempt may succeed
     │   ├── FlokitUnreachableError         no answer: refused, dropped, timed out, DNS, TLS
     │   ├── FlokitRateLimitError           429
     │   ├── FlokitServerError              500, 502, 503, 504
     │   └── FlokitResponseError            an answer, but not the documented JSON
-    ├── FlokitConnectionNotFoundError      Airflow finds no such connection, or its secrets backend does not answer
+    ├── FlokitConnectionNotFoundError      Airflow does not find the connection, or its secrets backend does not answer
     ├── FlokitSyncAlreadyRunningError      409: a sync of this integration is running already
     ├── FlokitSyncFailedError              the integration is in error: the sync failed, not the API
     │   └── FlokitDisconnectedError        the integration is disconnected: nothing will sync
-    └── FlokitWaitTimeoutError             an operator's wait ran out of time (a sensor: AirflowSensorTimeout)
+    └── FlokitWaitTimeoutError             an operator's wait timed out (a sensor raises AirflowSensorTimeout)
 
-A retry of the task makes sense for everything below :class:`FlokitError` but :class:`FlokitPermanentError`.
+A retry of the task can help with all of them, except with a :class:`FlokitPermanentError`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SHOWN_LENGTH = 500
-"""Characters of a text from outside that a message shows at most."""
+"""The longest text from outside that a message shows, in characters."""
 
 MESSAGE_LENGTH = 10_000
-"""Characters of a whole message at most, however many integrations it has to name."""
+"""The longest message, in characters, even if it names many integrations."""
 
 
 class FlokitError(AirflowException):
     """
-    Root of everything this package raises.
+    Root of all exceptions of this package.
 
     :param message: What happened and what to do; cut at 10,000 characters.
     """
@@ -54,11 +54,11 @@ class FlokitError(AirflowException):
 
 
 class FlokitPermanentError(FlokitError, AirflowFailException):
-    """A failure that no retry can mend; Airflow fails the task without spending retries on it."""
+    """A retry cannot help; Airflow fails the task at once and does not retry."""
 
 
 class FlokitConfigError(FlokitPermanentError):
-    """The Airflow connection lacks something or has a value that cannot be used."""
+    """A field of the Airflow connection is missing or wrong."""
 
 
 class FlokitArgumentError(FlokitPermanentError, ValueError):
@@ -70,7 +70,7 @@ class FlokitAPIError(FlokitError):
     The API could not be asked, or its answer could not be used; a later attempt may succeed.
 
     :param message: What happened and what to do.
-    :param retry_after: Seconds after which the server asked to come back, None if it did not.
+    :param retry_after: Seconds that the server asked to wait; None if it did not.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -83,7 +83,7 @@ class FlokitAuthenticationError(FlokitPermanentError):
 
 
 class FlokitPermissionError(FlokitPermanentError):
-    """The API key may not do this (HTTP 403), e.g. a read-only key triggers a sync."""
+    """The API key may not do this (HTTP 403), e.g. a read-only key may not trigger a sync."""
 
 
 class FlokitNotFoundError(FlokitPermanentError):
@@ -91,7 +91,7 @@ class FlokitNotFoundError(FlokitPermanentError):
 
 
 class FlokitAmbiguousTypeError(FlokitPermanentError):
-    """Several integrations have the given type; an id has to say which one."""
+    """Several integrations have the given type; give an id instead."""
 
 
 class FlokitRequestError(FlokitPermanentError):
@@ -99,7 +99,7 @@ class FlokitRequestError(FlokitPermanentError):
 
 
 class FlokitUnreachableError(FlokitAPIError):
-    """No answer: connection refused or dropped, a timeout, DNS or TLS trouble."""
+    """No answer: connection refused or dropped, a timeout, a DNS or TLS problem."""
 
 
 class FlokitRateLimitError(FlokitAPIError):
@@ -115,7 +115,7 @@ class FlokitResponseError(FlokitAPIError):
 
 
 class FlokitConnectionNotFoundError(FlokitError):
-    """Airflow finds no such connection. A secrets backend that is away looks the same, so a retry may mend it."""
+    """Airflow does not find the connection. A retry may help: a secrets backend that is down looks the same."""
 
 
 class FlokitSyncAlreadyRunningError(FlokitError):
@@ -123,7 +123,7 @@ class FlokitSyncAlreadyRunningError(FlokitError):
     A sync of the integration is running already (HTTP 409).
 
     :param message: What happened and what to do.
-    :param at: FloKit's time when it said so, None if that is not known.
+    :param at: FloKit's time when it answered; None if that is not known.
     """
 
     def __init__(self, message: str, *, at: datetime | None = None) -> None:
@@ -140,19 +140,19 @@ class FlokitDisconnectedError(FlokitSyncFailedError):
 
 
 class FlokitWaitTimeoutError(FlokitError):
-    """An operator's wait ran out of time. From Airflow 3.3 a retry waits on for the same sync."""
+    """An operator's wait timed out. From Airflow 3.3 a retry waits for the same sync."""
 
 
 def shown(text: object) -> str:
-    """Return a text from outside so that it can stand in a message: one line, printable, cut at 500 characters."""
+    """Make a text from outside fit for a message: one line, printable, cut at 500 characters."""
     return cut(escaped(" ".join(str(text)[: SHOWN_LENGTH * 4].split())), SHOWN_LENGTH)
 
 
 def escaped(text: str) -> str:
-    """Return a text in which nothing acts on a terminal or hides; line breaks and tabs stay."""
+    """Replace characters that are invisible or control a terminal; line breaks and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def cut(text: str, length: int) -> str:
-    """Return a text of so many characters at most, with an ellipsis at its end if it was longer."""
+    """Cut a text to a length, and end it with an ellipsis if it was longer."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

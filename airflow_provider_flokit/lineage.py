@@ -1,7 +1,7 @@
 """
-What a sync brought: told to asset events, to Airflow's lineage collector and to OpenLineage.
+Report what a sync brought: to asset events, to Airflow's lineage collector and to OpenLineage.
 
-Nothing here asks FloKit: who has the hook reads the statistics.
+This module sends no request to FloKit: its callers read the statistics.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """
-    What is known of one sync, or of an integration that was waited for.
+    The result of one sync, or of a wait for an integration.
 
     :param now: The integration when the wait ended.
-    :param receipt: The receipt of the sync, None if no particular one was waited for.
-    :param later: The integration as it was read for its statistics, None if it was not.
+    :param receipt: The receipt of the sync; None if the wait was not for a certain sync.
+    :param later: The integration when its statistics were read; None if they were not read.
     """
 
     now: Integration
@@ -38,12 +38,12 @@ class SyncReport:
 
     @property
     def stats(self) -> SyncStats | None:
-        """The integration's statistics after the sync, None if they are not known."""
+        """The integration's statistics after the sync; None if they are not known."""
         return self.now.sync_stats or (self.later.sync_stats if self.later else None)
 
     @property
     def events_brought(self) -> int | None:
-        """Events that came since the baseline, None if that is not known, or if other syncs have brought some too."""
+        """Events since the baseline; None if that is not known, or if another sync has succeeded since."""
         if self.receipt is None:
             return None
         if self.receipt.skipped:
@@ -57,7 +57,7 @@ class SyncReport:
         return brought if brought >= 0 else None
 
     def to_extra(self) -> dict[str, Any]:
-        """Return the report as JSON values, for an asset event; None is what is not known."""
+        """Return the report as JSON values, for an asset event; None means not known."""
         receipt = self.receipt
         return {
             "integration_id": self.now.id,
@@ -82,9 +82,9 @@ def tell_outlets(task: Any, context: Context, report: SyncReport) -> None:
 
 def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
     """
-    Tell Airflow's lineage collector, if anybody listens to it, that a hook's caller used an integration.
+    Tell Airflow's lineage collector that a hook's caller used an integration.
 
-    :param changed: Whether a sync was started, so that it is an output of the task; else it is an input.
+    :param changed: Whether a sync was started; then the integration is an output of the task, else an input.
     """
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
@@ -96,9 +96,9 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
 
 class SyncLineage:
     """
-    What Airflow's OpenLineage provider calls after a task that started a sync, in the process that ran it.
+    Airflow's OpenLineage provider calls these methods after a task that started a sync, in the task's process.
 
-    Told are the integration as output dataset, with the number of events brought, and facets of the run:
+    They report the integration as output dataset, with the number of events brought, and facets of the run:
     ``externalQuery`` (the sync_id), ``errorMessage`` and ``flokit_sync``.
     """
 
@@ -108,19 +108,19 @@ class SyncLineage:
     _report: SyncReport | None = None
     _failure: str = ""
 
-    if TYPE_CHECKING:  # the operator's
+    if TYPE_CHECKING:  # the operator has it
 
         def _statistics(self, integration_id: str) -> Integration | None: ...
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell of a sync that was requested, not needed, or has succeeded."""
+        """Report a sync that was requested, was not needed, or has succeeded."""
         if self._report is not None and self._report.stats is None:
             self._report = replace(self._report, later=self._statistics(self._report.now.id))
         skipped = self._receipt is not None and self._receipt.skipped
         return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell of a failure."""
+        """Report a failure."""
         return self._openlineage_facets("failed")
 
     def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
@@ -136,7 +136,7 @@ class SyncLineage:
         sync_id = self._receipt.sync_id if self._receipt else None
         integration_id = self._receipt.integration_id if self._receipt else self.integration_id
         outputs: list[Any] = []
-        with suppress(FlokitArgumentError):  # none yet, or one that the task has failed on
+        with suppress(FlokitArgumentError):  # no id yet, or a wrong one, for which the task has failed
             asset = flokit_asset(integration_id or "", flokit_conn_id=self.flokit_conn_id)
             dataset = convert_asset_to_openlineage(asset, None)
             facets: dict[str, Any] = {}

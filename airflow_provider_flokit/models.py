@@ -1,8 +1,8 @@
 """
-What FloKit says about integrations and syncs, as frozen values.
+Frozen values for integrations and syncs.
 
-Each model is built from JSON by ``from_json`` and goes back by ``to_json``; both sides speak plain dicts, so the values
-pass unchanged through XComs, trigger arguments and the task state store.
+``from_json`` builds a model from a plain dict and ``to_json`` returns one, so that models pass unchanged through XComs,
+trigger arguments and the task state store.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class MalformedDataError(ValueError):
-    """JSON that does not have the documented shape; the message names the field, never its value."""
+    """The JSON does not have the documented shape. The message names the field, never its value."""
 
 
 class IntegrationStatus(StrEnum):
     """
-    The statuses FloKit documents.
+    The statuses that FloKit documents.
 
-    FloKit may add more: an undocumented one is kept as plain text on :class:`Integration` and is never a success.
+    FloKit may add more. :class:`Integration` keeps an undocumented status as plain text; it is never a success.
     """
 
     CONNECTED = "connected"
@@ -44,11 +44,11 @@ class IntegrationStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SyncStats:
     """
-    How much an integration has brought in; only the read of a single integration has it.
+    The number of events of an integration; FloKit sends it only when a single integration is read.
 
     :param events_last_24h: Events of the last 24 hours.
     :param events_total: Events since the integration was connected.
-    :param earliest_event_at: Time of the oldest event, None if there is none.
+    :param earliest_event_at: Time of the oldest event; None if there is none.
     """
 
     events_last_24h: int
@@ -85,11 +85,11 @@ class Integration:
     The state of one integration at one moment.
 
     :param id: Unique id, e.g. ``int_01hx4j7stripe``.
-    :param type: What is integrated, e.g. ``stripe``; FloKit may add types.
-    :param status: An :class:`IntegrationStatus`, or the text of one FloKit does not document.
-    :param last_synced_at: Server time of the last *successful* sync, None if there was none.
-    :param error_message: The detail when the status is ``error``, else None.
-    :param sync_stats: Only on the read of a single integration.
+    :param type: E.g. ``stripe``; FloKit may add types.
+    :param status: An :class:`IntegrationStatus`, or the text of a status that FloKit does not document.
+    :param last_synced_at: Server time of the last *successful* sync; None if there was none.
+    :param error_message: The details if the status is ``error``, else None.
+    :param sync_stats: Only if this integration was read alone, not in the list.
     """
 
     id: str
@@ -102,9 +102,9 @@ class Integration:
     @classmethod
     def from_json(cls, data: object) -> Self:
         """
-        Build the integration from FloKit's JSON; fields that are not known are ignored.
+        Build the integration from FloKit's JSON; unknown fields are ignored.
 
-        Malformed ``sync_stats`` become None with a warning: a side datum must not stop a sync.
+        Malformed ``sync_stats`` become None with a warning: statistics must not stop a sync.
 
         :param data: One integration object.
         :raises MalformedDataError: if another field is missing or has another type
@@ -119,7 +119,7 @@ class Integration:
                 log.warning("FloKit's sync_stats cannot be used: %s", error)
         return cls(
             id=_field(fields, "id", str),
-            type=sys.intern(_field(fields, "type", str)),  # one of few, in a list of thousands
+            type=sys.intern(_field(fields, "type", str)),  # saves memory: thousands of integrations have few types
             status=IntegrationStatus(status) if status in _DOCUMENTED else status,
             last_synced_at=_time(fields, "last_synced_at"),
             error_message=_optional(fields, "error_message", str),
@@ -127,7 +127,7 @@ class Integration:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the integration as FloKit writes it, ``sync_stats`` only where they are known."""
+        """Return the integration as FloKit writes it; ``sync_stats`` only if they are known."""
         data: dict[str, Any] = {
             "id": self.id,
             "type": self.type,
@@ -143,16 +143,16 @@ class Integration:
 @dataclass(frozen=True, slots=True)
 class SyncReceipt:
     """
-    What is needed to recognise the outcome of one triggered sync.
+    What a wait needs to recognise the outcome of one triggered sync.
 
-    FloKit cannot be asked about a ``sync_id``, so the receipt carries the *baseline*: what the integration looked
-    like before the sync was requested. It is read once and never again.
+    FloKit cannot be asked about a ``sync_id``. So the receipt holds the *baseline*: the integration's state before the
+    sync was requested. It is read once and never again.
 
-    :param integration_id: The integration that was to sync.
+    :param integration_id: The integration to sync.
     :param baseline: The integration's state right before the request.
     :param triggered_at: Server time of the request.
-    :param sync_id: FloKit's id of the sync; None if a sync was running already and this is a receipt for that one,
-        or if no sync was needed.
+    :param sync_id: FloKit's id of the sync; None if the receipt is for a sync that was running already, or if no sync
+        was needed.
     :param idempotency_key: The ``Idempotency-Key`` of the request; None if no sync was needed.
     :param skipped: True if the data was fresh enough and no sync was requested.
     """
@@ -170,7 +170,7 @@ class SyncReceipt:
         Build the receipt from what :meth:`to_json` returned.
 
         :param data: The receipt as a dict.
-        :raises MalformedDataError: if it is no receipt
+        :raises MalformedDataError: if it is not a receipt
         """
         fields = _object(data, "receipt")
         triggered_at = _time(fields, "triggered_at")
@@ -203,12 +203,12 @@ class SyncReceipt:
 
 def checked_id(value: object, name: str = "integration_id") -> str:
     """
-    Return an integration id that is safe to stand in a URL.
+    Return an integration id that can safely be put into a URL.
 
     :param value: What the user gave.
     :param name: The parameter, for the message.
-    :raises FlokitArgumentError: if it is empty, no text, or holds ``/``, ``?``, ``#``, ``..``, spaces or control
-        characters
+    :raises FlokitArgumentError: if it is empty, not a text, or has ``/``, ``?``, ``#``, ``..``, brackets, backslashes,
+        spaces or control characters
     """
     text = value if isinstance(value, str) else ""
     if not text.strip(".") or ".." in text or any(c in "/?#\\{}[]" or c.isspace() or not c.isprintable() for c in text):
@@ -220,7 +220,7 @@ def checked_id(value: object, name: str = "integration_id") -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return an ISO 8601 time of FloKit in UTC, as which a naive one counts; or raise a MalformedDataError."""
+    """Return an ISO 8601 time of FloKit in UTC; a naive time is UTC. Raise a MalformedDataError for other text."""
     try:
         return as_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
@@ -228,12 +228,12 @@ def parse_time(text: str) -> datetime:
 
 
 def as_utc(time: datetime) -> datetime:
-    """Return the time in UTC; a naive one is UTC already."""
+    """Return the time in UTC; a naive time is UTC already."""
     return time.replace(tzinfo=UTC) if time.utcoffset() is None else time.astimezone(UTC)
 
 
 def timestamp(time: datetime | None) -> str | None:
-    """Write a time as FloKit does, in UTC with ``Z``; None stays None."""
+    """Write a time as FloKit does: in UTC, with ``Z``. None stays None."""
     return None if time is None else as_utc(time).isoformat().replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""The attempts of one call, and making it from an event loop."""
+"""The attempts of one call, and how an event loop makes a call."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OVERDUE: Final = 5.0
-"""Seconds after its timeout at which an attempt is given up: a resolver that hangs, headers that trickle."""
+"""Seconds after its timeout at which an attempt is given up, e.g. if a name server hangs or headers come slowly."""
 
 
 class Attempts:
     """
-    The attempts of one call, and whether anybody still waits for them.
+    The attempts of one call, and whether somebody still waits for it.
 
-    :param retries: Attempts after the first; None for as many as the connection says.
-    :param patience: Seconds that all pauses together may take; None for no limit.
+    :param retries: Attempts after the first; None: the connection's ``retry_limit``.
+    :param patience: Seconds that all pauses together may take; None: no limit.
     """
 
     def __init__(self, retries: int | None = None, patience: float | None = None) -> None:
         self.retries = retries
         self.patience = patience
         self.overdue_at = float("inf")
-        """By the monotonic clock: when an attempt that has not come back by itself is as good as lost."""
+        """Monotonic time at which an attempt that has not ended is given up."""
         self._given_up = threading.Event()
 
     @property
@@ -41,26 +41,26 @@ class Attempts:
         return self._given_up.is_set()
 
     def begin(self, timeout: float) -> None:
-        """Note that an attempt begins, which should end by itself within its timeout; raise if nobody waits for it."""
+        """Note that an attempt begins, which should end within its timeout; raise if nobody waits for the call."""
         if self.given_up:
             raise FlokitError("This call was given up.")
         self.overdue_at = time.monotonic() + timeout + _OVERDUE
 
     def pause(self, seconds: float) -> None:
-        """Wait before the next attempt, not longer than somebody waits for it."""
+        """Wait before the next attempt; stop if nobody waits for the call any more."""
         self.overdue_at = float("inf")
         self._given_up.wait(seconds)
 
     def give_up(self) -> None:
-        """Let no further attempt begin."""
+        """Start no further attempt."""
         self._given_up.set()
 
 
 async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> T:
     """
-    Make a call in a daemon thread of its own; a shared executor would hold up other calls and the end of the process.
+    Make a call in its own daemon thread; in a shared executor it could block other calls and the end of the process.
 
-    Its attempts are given up if this coroutine is cancelled, or if one of them does not come back.
+    The attempts are given up if this coroutine is cancelled, or if one of them does not end.
     """
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()
@@ -68,7 +68,7 @@ async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> 
     def run() -> None:
         try:
             answer.set_result(call())
-        except BaseException as error:  # the caller's to judge
+        except BaseException as error:  # the caller decides what to do
             answer.set_exception(error)
 
     future = asyncio.wrap_future(answer)

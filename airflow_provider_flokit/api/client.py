@@ -1,7 +1,7 @@
 """
-FloKit's three endpoints over one ``requests.Session``: send, retry, read the answer, say what is wrong.
+FloKit's three endpoints over one ``requests.Session``: send, retry, read the answer, report errors.
 
-Both hooks make their calls here; the asynchronous one does it in a thread. Only public parts of requests are used.
+Both hooks use this client; the asynchronous hook calls it in a thread. Only public parts of requests are used.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ T = TypeVar("T")
 
 LIST_PATH: Final = "/v1/integrations"
 BODY_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of an answer; a workspace of 10,000 integrations needs about 2 MiB."""
+"""The largest answer in bytes; a list of 10,000 integrations has about 2 MiB."""
 
 _CHECK_URL: Final = "Check the connection's API URL (host)"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What FloKit answered, at which time by its own clock, and how many entries of its list were malformed."""
+    """FloKit's answer, its server time, and the number of malformed entries in its list."""
 
     value: T
     at: datetime
@@ -71,7 +71,7 @@ class Answer(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Request(Generic[T]):
-    """One call of the API: what to send, how to read the answer, and how to advise on what it may fail with."""
+    """One call of the API: what to send, how to read the answer, and what to advise if it fails."""
 
     doing: str
     method: str
@@ -83,7 +83,7 @@ class _Request(Generic[T]):
 
 
 class FlokitClient:
-    """The calls of FloKit's API over one connection. Threads may share it."""
+    """The calls of FloKit's API for one connection. Threads may share a client."""
 
     def __init__(self, settings: FlokitSettings) -> None:
         self.settings = settings
@@ -94,7 +94,7 @@ class FlokitClient:
         )
         self.session.verify = settings.verify
         self.session.proxies = _proxies(settings)
-        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None  # by the body's digest
+        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None  # with the body's digest
         self._warned_of: set[str] = set()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class FlokitClient:
         self.session.close()
 
     def list(self, attempts: Attempts) -> Answer[Sequence[Integration]]:
-        """List all integrations but the malformed ones; while FloKit says the very same, it is the very same list."""
+        """List all integrations except malformed ones; as long as the answer is the same, return the same object."""
         doing, forbidden = "listing the integrations", "The API key may not list integrations"
         answer = self._call(_Request(doing, "GET", LIST_PATH, self._read_list, forbidden, _CHECK_URL), attempts)
         found, malformed = answer.value
@@ -121,7 +121,7 @@ class FlokitClient:
         return self._call(_Request(doing, "GET", _path(integration_id), read, forbidden), attempts)
 
     def sync(self, integration_id: str, idempotency_key: str | None, attempts: Attempts) -> Answer[str]:
-        """Start a sync and return its sync_id; all attempts carry one ``Idempotency-Key``, made up if there is none."""
+        """Start a sync and return its sync_id; all attempts send the same ``Idempotency-Key``; default: a new one."""
         key: Any = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
             raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
@@ -130,7 +130,7 @@ class FlokitClient:
         return self._call(_Request(doing, "POST", path, _read_sync_id, forbidden, idempotency_key=key), attempts)
 
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
-        """Send a request until it is answered usably, fails for good, or no attempt is left."""
+        """Send a request until it succeeds, fails for good, or no attempt is left."""
         failures, paused = 0, 0.0
         retries = self.settings.retry_limit if attempts.retries is None else attempts.retries
         while True:
@@ -154,8 +154,8 @@ class FlokitClient:
         """
         Send a request once.
 
-        Errors are returned, not raised here: requests' own exceptions, which carry the key in their request, would be
-        their context.
+        Errors are returned, not raised here: if they were raised, their context would be an exception of requests,
+        which holds the key.
         """
         timeout, sent, handled = self.settings.timeout, time.monotonic(), sys.exception()
         try:
@@ -168,8 +168,8 @@ class FlokitClient:
                 stream=True,
             ) as response:
                 body = bytearray()
-                # read1() returns what has come; read() and iter_content() wait for a whole piece, however slowly it
-                # trickles in. urllib3 1.26 lacks it.
+                # read1() returns what has arrived; read() and iter_content() wait for a whole piece, even if it comes
+                # very slowly. urllib3 1.26 has no read1().
                 read = getattr(response.raw, "read1", response.raw.read)
                 while piece := read(1 << 16, decode_content=True):
                     body += piece
@@ -182,7 +182,7 @@ class FlokitClient:
         return self._read(request, response, bytes(body))
 
     def _read(self, request: _Request[T], response: requests.Response, body: bytes) -> Answer[T] | FlokitError:
-        """Return what an answer brings, or the error it means."""
+        """Return the value of an answer, or its error."""
         if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
             return self._refusal(request, response, body)
         try:
@@ -229,7 +229,7 @@ class FlokitClient:
         return self.settings.redact(text)
 
     def _said(self, body: bytes) -> str:
-        """Return FloKit's own words, "" where there are none."""
+        """Return FloKit's own message, "" if there is none."""
         try:
             fields = _object(body)
         except ValueError:
@@ -267,7 +267,7 @@ class FlokitClient:
 
 
 class _Session(requests.Session):
-    """A session whose own proxies and verify win over the environment's; those of requests yield to them."""
+    """A session whose own proxies and verify win over the environment's; in requests the environment wins."""
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         proxies = {**self.proxies, **(proxies or {})}
@@ -275,7 +275,7 @@ class _Session(requests.Session):
 
 
 class _KeyAuth(requests.auth.AuthBase):
-    """Gives the key to the connection's scheme, host and port only; unlike a header, netrc does not replace it."""
+    """Sends the key to the connection's scheme, host and port only; netrc does not replace it, as it would a header."""
 
     def __init__(self, settings: FlokitSettings) -> None:
         self._settings = settings
@@ -292,7 +292,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _proxies(settings: FlokitSettings) -> dict[str, Any]:
-    """Return the session's proxies; requests completes them from the environment where a key is missing."""
+    """Return the session's proxies; requests takes missing keys from the environment."""
     if settings.proxies:
         return {"http": None, "https": None, "all": None, **settings.proxies}
     host = urlsplit(settings.base_url).hostname or ""
@@ -300,18 +300,18 @@ def _proxies(settings: FlokitSettings) -> dict[str, Any]:
 
 
 def _reason(error: Exception, timeout: float, handled: BaseException | None) -> str:
-    """Say why no answer came: what requests takes it for, and the words of its first cause."""
+    """Say why no answer came: the kind of error, and the message of its first cause."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return f"timed out after {timeout:g} s"
     if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationValueError):
-        return "the URL of the API or of the proxy is not valid"  # the cause may show the proxy's password
+        return "the URL of the API or of the proxy is not valid"  # without the cause: it may show the proxy's password
     what = "the connection failed"
     if isinstance(error, requests.exceptions.ProxyError):
         what = "the proxy cannot be used"
     elif isinstance(error, requests.exceptions.SSLError):
         what = "TLS failed"
     cause: BaseException = error
-    while cause.__context__ not in (None, handled):  # what the caller was handling then is no cause
+    while cause.__context__ not in (None, handled):  # the exception that the caller was handling is not a cause
         cause = cause.__context__
     return f"{what} ({shown(cause)})"
 

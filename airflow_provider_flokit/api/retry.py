@@ -1,7 +1,7 @@
 """
 Which failures are retried, and how long to wait before the next attempt.
 
-Pure: no I/O, no clock. Calls and the shared poll follow this one policy.
+Pure functions: no I/O, no clock. Single calls and the shared poll use the same rules.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-"""HTTP statuses that may be gone at the next attempt; every other refusal is final."""
+"""HTTP statuses that the next attempt may not get; all other errors are final."""
 
 BACKOFF_BASE: Final = 0.5
-"""Seconds before the first repeat, at most."""
+"""The longest pause before the second attempt, in seconds."""
 
 BACKOFF_CAP: Final = 30.0
-"""Seconds between two attempts at most, unless ``Retry-After`` asks for more."""
+"""The longest pause between two attempts, in seconds, unless ``Retry-After`` asks for more."""
 
 RETRY_AFTER_LIMIT: Final = 300.0
-"""Seconds of ``Retry-After`` that a call outside a wait accepts; it gives up at once when asked for more."""
+"""The longest ``Retry-After`` that a call outside a wait accepts, in seconds; if it is longer, the call gives up."""
 
 
 def delay(failures: int, jitter: float, retry_after: float | None = None) -> float:
     """
     Return the seconds to wait before the next attempt.
 
-    Without ``Retry-After``: 0.5, 1, 2, 4 ... 30, less up to half of it. With it: from the asked pause to twice that, so
-    that a crowd that met a rate limit together does not come back together.
+    Without ``Retry-After``: 0.5, 1, 2, 4 ... 30, minus a random part, up to half. With it: at random from once to twice
+    ``Retry-After``, so that many clients do not come back at the same moment.
 
     :param failures: Failures in a row so far, at least 1.
     :param jitter: A random number from 0 to 1.
@@ -43,7 +43,7 @@ def delay(failures: int, jitter: float, retry_after: float | None = None) -> flo
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, as such or as a date; None if it means nothing."""
+    """Return the seconds that a ``Retry-After`` header asks for, from seconds or a date; None if it is neither."""
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)

@@ -1,4 +1,4 @@
-"""From the fields of an Airflow connection of type ``flokit`` to checked settings."""
+"""Check the fields of an Airflow connection of type ``flokit`` and turn them into settings."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class FlokitSettings:
     """
     The checked settings of one connection.
 
-    :param conn_id: The Airflow connection's id, for messages.
+    :param conn_id: Id of the Airflow connection, for messages.
     :param base_url: Scheme, host and port, without a trailing slash.
-    :param api_key: The API key; in no repr.
+    :param api_key: The API key; not in the repr.
     :param timeout: Seconds for connecting, for each wait for data, and from the request to the end of the body.
     :param retry_limit: Attempts per request after the first.
-    :param verify: Whether to check TLS certificates; a path is a CA bundle to check them with.
-    :param proxies: Proxies as requests takes them. In no repr, as the URLs may hold passwords. Empty: those of the
-        environment are used.
-    :param unknown_extras: Names of extras that have no meaning here, often a typing error.
+    :param verify: Whether to check TLS certificates, or the path of the CA bundle to check them with.
+    :param proxies: Proxies as requests takes them. If empty, those of the environment are used. Not in the repr: the
+        URLs may hold passwords.
+    :param unknown_extras: Names of extras that have no effect; often a typing error.
     """
 
     conn_id: str
@@ -53,7 +53,7 @@ class FlokitSettings:
         """
         Check the fields of an Airflow connection; a :class:`FlokitConfigError` names the connection and the field.
 
-        The values of ``extra`` may be JSON values or their text; empty ones count as absent.
+        The values of ``extra`` may be JSON values or texts; empty values are ignored.
         """
         reader = _Reader(conn_id, conn.extra)
         insecure = reader.flag("allow_insecure_http")
@@ -69,7 +69,7 @@ class FlokitSettings:
         )
 
     def redact(self, text: str) -> str:
-        """Return a text that FloKit wrote with the API key, also percent-encoded, replaced by ``***``."""
+        """Replace the API key, plain or percent-encoded, by ``***`` in a text that FloKit wrote."""
         return text.replace(self.api_key, "***").replace(quote(self.api_key, safe=""), "***")
 
 
@@ -108,7 +108,7 @@ class _Reader:
         return password
 
     def base_url(self, host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
-        """Return scheme, host and port; host may hold all three, schema and port are Airflow's own fields."""
+        """Return scheme, host and port; the field host may have all three, schema and port are separate fields."""
         text = (host or DEFAULT_HOST).strip().removesuffix("/")
         if text.count(":") > 1 and "://" not in text and "[" not in text:
             text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
@@ -172,8 +172,8 @@ class _Reader:
 
 
 def unknown_extras_warning(settings: FlokitSettings) -> str:
-    """Say that extras are not known, "" if all are."""
+    """Return a warning about unknown extras, "" if there are none."""
     if not settings.unknown_extras:
         return ""
     names = shown(", ".join(settings.unknown_extras))
-    return f"Extras that have no effect: {names}. Known are {', '.join(EXTRAS)}."
+    return f"Extras that have no effect: {names}. Known extras: {', '.join(EXTRAS)}."

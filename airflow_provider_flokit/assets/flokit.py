@@ -1,8 +1,8 @@
 """
 Assets: the ``flokit://`` URI of an integration, ``flokit://CONNECTION/INTEGRATION``.
 
-Airflow finds the functions here through the provider's metadata: it has every ``flokit://`` URI checked and normalised
-when an asset is made, and translates assets for OpenLineage.
+Airflow finds these functions through the provider's metadata. It calls them to check and normalise every ``flokit://``
+URI, and to convert assets for OpenLineage.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def flokit_asset(
     Return the asset that stands for the data of an integration; equal arguments give equal assets.
 
     :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe``.
-    :param flokit_conn_id: Airflow connection of type ``flokit``; the workspace is known by it.
+    :param flokit_conn_id: Airflow connection of type ``flokit``; it stands for the workspace.
     :param name: Name of the asset. Default: ``CONNECTION/INTEGRATION``. Airflow 2 has no names.
-    :param extra: As every asset has.
+    :param extra: The ``extra`` of the asset.
     :param kwargs: More arguments of Airflow 3's ``Asset``: ``watchers``, ``group`` ...
-    :raises FlokitArgumentError: if there can be no such integration or connection
+    :raises FlokitArgumentError: if an argument is wrong
     """
     integration_id = checked_id(integration_id, "flokit_asset: integration_id")
     flokit_conn_id = Checker("flokit_asset").text("flokit_conn_id", flokit_conn_id)
@@ -55,7 +55,7 @@ def flokit_asset(
             "AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))."
         )
     uri = _uri(flokit_conn_id, integration_id)
-    # As in the URI: a name has to be ASCII, too.
+    # Quoted as in the URI: a name must be ASCII too.
     name = uri.removeprefix(f"{SCHEME}://") if name is None else name
     return Asset(name=name, uri=uri, extra=extra, **kwargs)
 
@@ -76,8 +76,8 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     Check and normalise a ``flokit://`` URI; Airflow calls it for every asset.
 
     :param uri: The parts of the URI.
-    :return: the parts of the same URI as :func:`flokit_asset` writes it
-    :raises ValueError: if it does not name a connection and one integration, and nothing else
+    :return: the parts of the URI as :func:`flokit_asset` writes it
+    :raises ValueError: if it is not exactly a connection and one integration
     """
     integration_id = unquote(uri.path.removeprefix("/"))
     if not uri.netloc or not integration_id or "/" in uri.path.removeprefix("/") or uri.query or uri.fragment:
@@ -91,11 +91,11 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
     """
-    Translate an asset into OpenLineage's terms.
+    Convert an asset to an OpenLineage dataset.
 
-    :param asset: One with a ``flokit://`` URI.
-    :param lineage_context: Not needed.
-    :return: the namespace is ``flokit://CONNECTION``, the name the integration's id
+    :param asset: An asset with a ``flokit://`` URI.
+    :param lineage_context: Not used.
+    :return: the dataset with the namespace ``flokit://CONNECTION`` and the integration's id as name
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
@@ -105,7 +105,7 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLine
 
 def integration_of(asset: object) -> str | None:
     """
-    Return the id of the integration that an asset stands for, None if it is no FloKit asset.
+    Return the id of the integration that an asset stands for; None if it is not a FloKit asset.
 
     :param asset: Anything that may be an outlet.
     """

@@ -1,7 +1,7 @@
 """
-What a task waits for: the parameters of the operator, the sensor and the trigger, checked.
+Check the parameters of the operator, the sensor and the trigger, which say what a task waits for.
 
-What needs no rendering is checked when the DAG is read; templated fields when the task runs, after rendering.
+Templated fields are checked when the task runs, after rendering; all others when the DAG is read.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 TEMPLATED: Final = ("integration_id", "integration_type", "receipt", "synced_after")
-"""The parameters that say what to wait for. A template that renders to nothing must not silently drop one."""
+"""The parameters that say what to wait for. If a template renders to nothing, that is an error: it drops none."""
 
 SETTINGS: Final = ("start_timeout", "fail_on_disconnected", "tolerate_failures")
 """The parameters that say how to judge it."""
 
 ARGUMENTS: Final = (*TEMPLATED, "flokit_conn_id", *SETTINGS)
-"""All that a trigger is told of the conditions."""
+"""The parameters of the conditions that a trigger gets."""
 
 START_TIMEOUT: Final = 300.0
 
-_LONGEST: Final = 1e9  # seconds, 31 years: Airflow's dates end somewhere
+_LONGEST: Final = 1e9  # seconds, 31 years: longer ones would exceed the range of dates
 _NOTHING: Final = ("", "None", "null", "[]")
-_NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # one for the thousands of waits without
+_NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # shared by all waits without a receipt, to save memory
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What is waited for, and how it is judged."""
+    """What a task waits for, and how it is judged."""
 
     conn_id: str
     ids: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()  # exactly one integration must have each
-    receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)  # by integration id: the sync that has to be done
-    synced_after: datetime | None = None  # server time that every last_synced_at has to reach
+    types: tuple[str, ...] = ()  # exactly one integration must have each type
+    receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)  # by integration id: the sync that must be done
+    synced_after: datetime | None = None  # server time that every last_synced_at must reach
     start_timeout: float = START_TIMEOUT  # seconds for which an error older than a receipt's sync is forgiven
     fail_on_disconnected: bool = True
-    tolerate_failures: bool = False  # only logs them (a sensor's silent_fail)
+    tolerate_failures: bool = False  # only log failures (a sensor's silent_fail)
     single: bool = True  # one integration was asked for, not a list
 
     @classmethod
@@ -63,11 +63,11 @@ class Conditions:
         """
         Check what a user gave, after templates were rendered.
 
-        :param arguments: By the names of :data:`ARGUMENTS`; ids and types are one or a list, receipts dicts or JSON
-            text, ``synced_after`` a datetime or ISO 8601 text.
+        :param arguments: Values by the names in :data:`ARGUMENTS`. Ids, types and receipts: one or a list. A receipt is
+            a dict or JSON text, ``synced_after`` a datetime or ISO 8601 text.
         :param owner: The class and the task, for messages.
-        :param to_utc: Knows the timezone of a naive ``synced_after``.
-        :param required: Names of the parameters that were given, so that they must not have rendered to nothing.
+        :param to_utc: Converts a naive ``synced_after``.
+        :param required: Names of the parameters that were given; they must not have rendered to nothing.
         :raises FlokitArgumentError: naming owner and parameter
         """
         check = Checker(owner)
@@ -109,7 +109,7 @@ class Conditions:
         }
 
     def describe(self, now: datetime) -> str:
-        """Say what is waited for, with its condition; the present decides how times are written."""
+        """Say what the task waits for, with its condition; times are written relative to now."""
         names = [*self.ids, *(f"the {name} integration" for name in self.types)]
         syncs = [f"sync {r.sync_id}" for r in self.receipts.values() if r.sync_id]
         what = f"{listed(syncs)} of {listed(names)}" if syncs else listed(names)
@@ -118,7 +118,7 @@ class Conditions:
 
 class Checker:
     """
-    Checks single parameters. Every refusal names the owner and the parameter, and says what to give instead.
+    Checks single parameters. Every error names the owner and the parameter, and says what to give instead.
 
     :param owner: The class and the task, such as ``FlokitIntegrationSensor 'gate'``.
     """
@@ -138,11 +138,11 @@ class Checker:
         return self.wrong(name, f"rendered to {value!r}", todo)
 
     def no_effect(self, name: str, where: str) -> None:
-        """Warn, when the DAG is read, of a setting that has no effect."""
+        """Warn of a setting that has no effect."""
         warnings.warn(f"{self.owner}: {name} has no effect {where}.", UserWarning, stacklevel=4)
 
     def choice(self, integration_id: object, integration_type: object, receipt: object) -> None:
-        """Check that the parameters that a sensor was given go together."""
+        """Check that a sensor's parameters do not exclude each other."""
         if integration_type is not None and (integration_id is not None or receipt is not None):
             other = "receipt" if integration_id is None else "integration_id"
             raise self.wrong("integration_type", f"and {other} exclude each other", "leave one of them out")
@@ -151,7 +151,7 @@ class Checker:
             raise FlokitArgumentError(f"{self.owner}: nothing to wait for: {todo}.")
 
     def seconds(self, name: str, value: object, *, zero: bool = False) -> float:
-        """Return a number of seconds above 0, or also 0, from a number or a timedelta."""
+        """Return seconds above 0 (with ``zero``: 0 or more), from a number or a timedelta."""
         if isinstance(value, timedelta):
             value = value.total_seconds()
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
@@ -192,12 +192,12 @@ class Checker:
         return checked_id(self.text("integration_id", value), f"{self.owner}: integration_id")
 
     def receipts(self, value: object) -> dict[str, SyncReceipt]:
-        """Return receipts by their integration's id; of two for one integration, the later one counts."""
+        """Return receipts by their integration's id; if an integration has two, the later one counts."""
         items = self._items("receipt", value)
         if len(items) == 2 and items[0] in SyncReceipt.__slots__:  # noqa: PLR2004 - a pair
             raise self.wrong(
                 "receipt",
-                "is one pair of a receipt's dict, as expand() makes of a task that is not mapped",
+                "is one key and value of a receipt, because expand() was used on a task that is not mapped",
                 "if sync is not mapped: use receipt=sync.output",
             )
         receipts: dict[str, SyncReceipt] = {}
@@ -248,7 +248,7 @@ def _is_nothing(value: object) -> bool:
 
 
 def _parsed(value: object) -> object:
-    """Return the list or object that a template rendered to as JSON text, else the value; a set is a list, too."""
+    """Parse a list or object that is JSON text, and turn a set into a list; else return the value."""
     if isinstance(value, set | frozenset):
         return list(value)
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):

@@ -1,12 +1,12 @@
 """
-Is this integration ready? The one place that decides it.
+Decide whether an integration is ready.
 
-Pure functions over values: no I/O, no clock, no logging. FloKit cannot be asked about a sync, so whether a triggered
-sync is done is told from what the integration looked like before the request (the receipt's baseline) and what it looks
-like now. Only server times are compared with server times.
+Pure functions: no I/O, no clock, no logging. FloKit cannot be asked about a sync. So the decision compares the
+integration before the request (the receipt's baseline) with the integration now. Only server times are compared with
+each other.
 
-The two mistakes forbidden here: calling a sync done because the integration still reads ``connected`` from last time,
-and calling it failed because it still reads ``error`` from last time, or reads the error of a later sync.
+Two mistakes must not happen: to call a sync done because the integration is still ``connected`` from last time, or to
+call it failed because of an ``error`` that is from last time or from a later sync.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration, SyncReceipt
 
 QUIET: Final = 30.0
-"""Seconds after which nothing has begun behind a success."""
+"""If no other sync has begun this many seconds after a success, no sync was queued behind it."""
 
 
 class Readiness(StrEnum):
-    """What to do about an integration."""
+    """Whether an integration is ready."""
 
     READY = "ready"
     WAIT = "wait"
@@ -41,31 +41,31 @@ class Verdict:
     """The decision about one integration, and why."""
 
     readiness: Readiness
-    reason: str  # completes "integration X ..."
-    warning: str = ""  # what the user should know although it is ready
-    changes_with_time: bool = False  # although the integration does not
+    reason: str  # follows the integration's name in a sentence
+    warning: str = ""  # what the user should know, although the integration is ready
+    changes_with_time: bool = False  # the verdict may change although the integration does not
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a wait has seen of an integration."""
 
-    last_synced_at: datetime | None = None  # the last one past the baseline's
-    successes: int = 0  # how often last_synced_at has moved past the baseline's
+    last_synced_at: datetime | None = None  # the latest one after the baseline's
+    successes: int = 0  # how often last_synced_at has moved since the baseline
     syncing: bool = False
     syncing_after_error: bool = False
-    error_since: datetime | None = None  # by the server's time
+    error_since: datetime | None = None  # server time
     looked: bool = False
 
     def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:
-        """Return what has been seen after one more look, at that time of the server."""
+        """Return what has been seen after one more look, at this server time."""
         seen = self if self.looked else replace(self, looked=True)
         if has_synced_since(now, receipt.baseline) and now.last_synced_at != self.last_synced_at:
             seen = replace(seen, last_synced_at=now.last_synced_at, successes=self.successes + 1)
         if now.status == IntegrationStatus.SYNCING and not (seen.syncing and seen.syncing_after_error):
             seen = replace(seen, syncing=True, syncing_after_error=self.error_since is not None)
         if now.status == IntegrationStatus.ERROR and self.error_since is None:
-            # Seen at the first look, it may have stood since the request.
+            # At the first look, the error may be as old as the request.
             seen = replace(seen, error_since=at if self.looked else receipt.triggered_at)
         return seen
 
@@ -82,7 +82,7 @@ def judge(  # noqa: C901 - one case for each row of the table
     last: bool = False,
 ) -> Verdict:
     """
-    Decide about one integration.
+    Decide whether one integration is ready.
 
     ============== ====================== ================================= ===========================================
     status now     without a condition    ``synced_after``                  a receipt
@@ -98,16 +98,16 @@ def judge(  # noqa: C901 - one case for each row of the table
     anything else  wait                   wait                              wait
     ============== ====================== ================================= ===========================================
 
-    Done is: ``last_synced_at`` is at or after ``synced_after``; with a receipt, it has moved past the baseline's; with
-    both, both. A receipt that says that no sync was needed is done.
+    Done means: ``last_synced_at`` is at or after ``synced_after``; with a receipt, it has moved past the baseline's;
+    with both, both. A receipt that says that no sync was needed is done.
 
-    If a sync was running at the baseline and FloKit accepted another, ours may be queued behind it, and the first
-    success be the other's. Then a first success counts only if the status is connected and it is 30 s old (nothing has
-    begun behind it) or this is the last look. An error before the first success is the other's: wait, until ``syncing``
-    was seen again or ``start_timeout`` is over.
+    If a sync was running at the baseline and FloKit accepted another one, ours may be queued behind it, and the first
+    success may be the other sync's. Then a first success counts only if the status is connected, and the success is
+    30 s old (no sync was queued behind it) or this is the last look. An error before the first success belongs to the
+    other sync: wait until ``syncing`` was seen again or ``start_timeout`` is over.
 
     :param at: Server time now.
-    :param seen: What was seen of the integration, this look included; None: nothing before it.
+    :param seen: What the wait has seen of the integration, including this look; None: nothing before this look.
     :param last: Whether this is the last look, at the deadline.
     """
     if receipt is not None and receipt.skipped:
@@ -150,14 +150,14 @@ def judge(  # noqa: C901 - one case for each row of the table
 
 
 def has_synced_since(now: Integration, baseline: Integration) -> bool:
-    """Tell whether a sync has succeeded since the baseline: ``last_synced_at`` moved, or is set where none was."""
+    """Tell whether a sync has succeeded since the baseline: ``last_synced_at`` has moved, or is newly set."""
     if now.last_synced_at is None:
         return False
     return baseline.last_synced_at is None or now.last_synced_at > baseline.last_synced_at
 
 
 def is_fresh(now: Integration, at: datetime, within: float) -> bool:
-    """Tell whether an integration is connected and has synced within so many seconds: another sync is not needed."""
+    """Tell whether no sync is needed: the integration is connected and has synced within these seconds."""
     if now.status != IntegrationStatus.CONNECTED or now.last_synced_at is None:
         return False
     return (at - now.last_synced_at).total_seconds() <= within
@@ -169,7 +169,7 @@ def _was_behind_another(receipt: SyncReceipt) -> bool:
 
 
 def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_after: datetime | None) -> str:
-    """Return the condition that is not met, "" if all are."""
+    """Return the condition that is not met, "" if all are met."""
     last = f"last synced {ago(now.last_synced_at, at)}"
     if receipt is not None and not has_synced_since(now, receipt.baseline):
         which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
@@ -182,7 +182,7 @@ def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_a
 def _is_forgiven(
     now: Integration, at: datetime, receipt: SyncReceipt, seen: Seen, start_timeout: float, *, queued: bool
 ) -> bool:
-    """Tell whether an error is from before the sync that is waited for."""
+    """Tell whether an error may be from before the sync that the task waits for."""
     before = receipt.baseline
     if queued:
         since = seen.error_since or receipt.triggered_at

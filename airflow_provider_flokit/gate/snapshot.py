@@ -1,4 +1,4 @@
-"""The workspace at one moment: what FloKit's list said, and what single reads added to it."""
+"""The workspace at one moment, from FloKit's list and from reads of single integrations."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Snapshot:
 
     :param at: Server time.
     :param integrations: By id.
-    :param missing: Ids that the list does not hold and that are unknown when read singly.
-    :param unread: Ids that the list does not hold and that could not be read singly, and why.
-    :param malformed: Entries of the list that could not be used.
+    :param missing: Ids that are not in the list, and that a single read did not find either.
+    :param unread: Ids that are not in the list, and the error of their single read.
+    :param malformed: Number of entries in the list that could not be used.
     """
 
     at: datetime
@@ -40,7 +40,7 @@ class Snapshot:
     malformed: int = 0
 
     def with_singles(self, found: Mapping[str, Integration | FlokitError | None]) -> Snapshot:
-        """Add what single reads told, by id: the integration, None if there is none, or why it could not be read."""
+        """Add the results of single reads by id: the integration, None if there is none, or the error."""
         if not found:
             return self
         read = {i: each for i, each in found.items() if each is not None and not isinstance(each, FlokitError)}
@@ -52,7 +52,7 @@ class Snapshot:
         )
 
     def changed_since(self, before: Snapshot) -> set[str]:
-        """Return the ids and types of what is another than before, and the ids that the list does not hold."""
+        """Return the ids and types of integrations that have changed, and the ids that are not in the list."""
         changed, was, now = {*self.missing, *self.unread}, before.integrations, self.integrations
         for integration_id in was.keys() | now.keys():
             old, new = was.get(integration_id), now.get(integration_id)
@@ -61,7 +61,7 @@ class Snapshot:
         return changed
 
     def of_id(self, integration_id: str, conn_id: str) -> Integration:
-        """Return an integration; a :class:`FlokitError` says that there is none, or why it could not be read."""
+        """Return an integration; raise a :class:`FlokitError` if there is none, or if it could not be read."""
         if integration_id in self.unread:
             raise self.unread[integration_id]
         if integration_id not in self.integrations:
@@ -69,7 +69,7 @@ class Snapshot:
         return self.integrations[integration_id]
 
     def of_type(self, integration_type: str, conn_id: str) -> Integration:
-        """Return the one integration of a type; a :class:`FlokitError` says that there is none, or several."""
+        """Return the only integration of a type; raise a :class:`FlokitError` if there is none, or several."""
         found = sorted(i.id for i in self.integrations.values() if i.type == integration_type)
         if len(found) == 1:
             return self.integrations[found[0]]

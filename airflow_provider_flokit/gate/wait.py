@@ -1,8 +1,8 @@
 """
-A wait in progress, the same in every mode, and how it ends.
+A wait in progress, the same in every mode, and its outcome.
 
-The worker's loop and the triggerer's poller feed a :class:`Wait` what they saw of the workspace and what kept them from
-seeing it. It remembers, has each snapshot judged, logs what changed, and ends in an :class:`Outcome`.
+The worker's loop and the triggerer's poller give a :class:`Wait` their snapshots of the workspace and their errors. It
+has each snapshot judged, remembers what it needs, logs what changed, and ends in an :class:`Outcome`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEARTBEAT: Final = 300.0
 """Seconds between two log lines of a wait in which nothing changes."""
 
 PATIENCE: Final = 900.0
-"""Seconds for which a wait that was answered before sits out refusals: time to paste a rotated key."""
+"""Seconds for which a wait that has had an answer goes on after refusals, e.g. until somebody enters the new key."""
 
 
 class Ending(StrEnum):
@@ -55,12 +55,12 @@ class Ending(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    The end of a wait, as a value that travels from the trigger to the task.
+    The end of a wait, as a value that the trigger sends to the task.
 
-    :param ending: How it ended.
-    :param integrations: The last state seen of each integration, in the order they were asked for.
-    :param message: What to tell the user if it is not ready.
-    :param error: Name of the exception class if it failed.
+    :param ending: How the wait ended.
+    :param integrations: The last state seen of each integration, in the order in which they were asked for.
+    :param message: What to tell the user if the integrations are not ready.
+    :param error: Name of the exception class if the wait failed.
     """
 
     ending: Ending
@@ -70,7 +70,7 @@ class Outcome:
 
     @classmethod
     def from_event(cls, event: object) -> Self:
-        """Read the outcome from a trigger's event; a :class:`FlokitError` says that it is none of ours."""
+        """Read the outcome from a trigger's event; raise a :class:`FlokitError` if this is not possible."""
         try:
             fields: dict[str, Any] = dict(event)  # type: ignore[call-overload]
             states = tuple(Integration.from_json(state) for state in fields["integrations"])
@@ -88,29 +88,29 @@ class Outcome:
         }
 
     def exception(self) -> FlokitError:
-        """Return the exception that tells of an outcome that is not ready."""
+        """Return the exception for an outcome that is not ready."""
         if self.ending is not Ending.FAILED:
             return FlokitWaitTimeoutError(self.message)
         error: FlokitError = getattr(errors, self.error, FlokitError)(self.message)
         return error
 
 
-@dataclass(eq=False, slots=True)  # a triggerer holds thousands
+@dataclass(eq=False, slots=True)  # small, as a triggerer may hold thousands
 class Wait:
     """
     A wait in progress.
 
-    One that was answered before sits out refusals (a key that was rotated, a connection that cannot be looked up) for
-    15 minutes; else they are final.
+    A wait that has had an answer goes on for 15 minutes after refusals (a rotated key, a connection that cannot be
+    looked up). Before the first answer, a refusal ends the wait.
     """
 
     conditions: Conditions
     log: Logger  # the task's
-    timeout: float  # seconds that the wait was given in all
-    elapsed: InitVar[float] = 0.0  # seconds of them that are over
-    execution_left: InitVar[float | None] = None  # seconds of the task's execution_timeout, None if not for us to mind
+    timeout: float  # seconds that the whole wait may take
+    elapsed: InitVar[float] = 0.0  # seconds of it that are over
+    execution_left: InitVar[float | None] = None  # seconds left of the task's execution_timeout; None: do not check it
     answered: bool = False
-    announced: bool = False  # whether the log has the line about the beginning
+    announced: bool = False  # whether the log has the first line
     begun: float = field(init=False)
     deadline: float = field(init=False)
     execution_deadline: float = field(init=False)
@@ -119,13 +119,13 @@ class Wait:
     _good_at: float = field(init=False)
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
-    _server_ahead: timedelta = field(default=timedelta(), init=False)  # of our clock
+    _server_ahead: timedelta = field(default=timedelta(), init=False)  # server time minus our time
     _seen: dict[str, Seen] | None = field(default=None, init=False)
     _done: frozenset[str] = field(default=frozenset(), init=False)
     _failing: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
-        """Set the clocks, which are monotonic."""
+        """Set the times, in seconds of the monotonic clock."""
         now = self._good_at = time.monotonic()
         self.begun = now - elapsed
         self.execution_deadline = math.inf if execution_left is None else now + execution_left
@@ -133,7 +133,7 @@ class Wait:
         self.heartbeat_at = now + HEARTBEAT
 
     def announce(self, there: Iterable[Integration] = (), at: datetime | None = None) -> None:
-        """Log the beginning, once: what is waited for, and what is there at that time of the server."""
+        """Log once, at the beginning: what the task waits for, and the integrations at this server time."""
         if not self.announced:
             self.announced, now = True, _utcnow()
             until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
@@ -145,8 +145,8 @@ class Wait:
         """
         Judge a snapshot of the workspace.
 
-        :param snapshot: All integrations at one moment, which is not before this wait began.
-        :param last: Whether the deadline has come, so that this is the last look.
+        :param snapshot: All integrations at one moment; never from before this wait began.
+        :param last: Whether this is the last look, at the deadline.
         :return: the outcome if the wait is over, else None
         """
         before = self._now
@@ -168,7 +168,7 @@ class Wait:
             return Outcome(Ending.READY, self._now)
         if (outcome := self._sort(before, verdicts, snapshot.at)) is not None:
             return outcome
-        if trouble is not None:  # what could not be read is remembered as it was
+        if trouble is not None:  # keep the last state of what could not be read
             self._now += tuple(i for i in before if all(i.id != each.id for each in self._now))
         return self.timed_out() if last else None
 
@@ -176,9 +176,9 @@ class Wait:
         """
         Note that FloKit could not be asked; mostly the wait goes on.
 
-        :param error: Why: a failure that may pass, or a refusal.
-        :param good_at: When FloKit last answered, or failed in a way that may pass, to somebody who asks for this wait.
-        :return: the outcome if the wait is over by that, else None
+        :param error: A transient failure or a refusal.
+        :param good_at: Monotonic time of the poller's last answer or transient failure.
+        :return: the outcome if this ends the wait, else None
         """
         now = time.monotonic()
         if isinstance(error, FlokitAPIError):
@@ -189,7 +189,7 @@ class Wait:
         return None
 
     def heartbeat(self) -> None:
-        """Log why the wait goes on, if that is due."""
+        """Log why the wait goes on, every five minutes."""
         now = time.monotonic()
         if now < self.heartbeat_at:
             return
@@ -199,7 +199,7 @@ class Wait:
         self.log.info("Still waiting after %s: %s.%s", duration(now - self.begun), reasons, trouble)
 
     def timed_out(self) -> Outcome:
-        """End the wait because its time is over."""
+        """Return the outcome of a wait whose time is over."""
         by_task = self.execution_deadline <= self.begun + self.timeout
         limit = "the task's execution_timeout" if by_task else duration(self.timeout)
         end = f"not ready within {limit} (connection {self.conditions.conn_id!r})."
@@ -209,7 +209,7 @@ class Wait:
             reasons = self._reasons(self._verdicts()) or self.conditions.describe(_utcnow())
             message = f"{reasons}: {end}{trouble} {todo}"
         else:
-            # What kept FloKit from answering comes first, in the part of the line that a log shows.
+            # The reason comes first, so that it is in the visible part of the line.
             why = self._trouble or "FloKit was not asked in time."
             message = f"{why} {self.conditions.describe(_utcnow())}: {end} FloKit never answered this wait."
         return Outcome(Ending.EXECUTION_TIMED_OUT if by_task else Ending.TIMED_OUT, self._now, message)
@@ -221,7 +221,7 @@ class Wait:
         self.announce()
         if type(error) is not type(self._trouble):
             self.log.warning("%s The wait goes on.", error)
-            self.heartbeat_at = time.monotonic() + HEARTBEAT  # this line says all that the next one would
+            self.heartbeat_at = time.monotonic() + HEARTBEAT  # this line says the same as a heartbeat
         self._trouble = error
 
     def _recovered(self, at: datetime) -> None:
@@ -230,7 +230,7 @@ class Wait:
             self.log.info("FloKit answers again: %s.", listed((state_of(each, at) for each in self._now), "; "))
 
     def _find(self, snapshot: Snapshot) -> tuple[tuple[Integration, ...], FlokitError | None]:
-        """Return what is waited for, and what kept some of it from being read."""
+        """Return the integrations that the task waits for, and the error if one could not be read."""
         found, trouble, conditions = [], None, self.conditions
         for find, names in ((snapshot.of_id, conditions.ids), (snapshot.of_type, conditions.types)):
             for name in names:
@@ -243,7 +243,7 @@ class Wait:
         return tuple(found), trouble
 
     def _sort(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> Outcome | None:
-        """Note what is done, and what has failed; return the outcome if that ends the wait."""
+        """Note which integrations are done and which have failed; return the outcome if that ends the wait."""
         failing = set()
         for integration, verdict in zip(self._now, verdicts, strict=True):
             conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
@@ -268,7 +268,7 @@ class Wait:
                 self._seen[integration.id] = seen.after(integration, receipt, at)
 
     def _verdicts(self, at: datetime | None = None, *, last: bool = False) -> list[Verdict]:
-        """Judge what was seen last, by the server's time; what was done and ready once stays so."""
+        """Judge the last states at this server time; an integration that was done and ready stays ready."""
         conditions, at = self.conditions, at or _utcnow() + self._server_ahead
         return [
             Verdict(Readiness.READY, "is done: it was ready before")
@@ -290,7 +290,7 @@ class Wait:
         """Log the beginning, then every change of status."""
         known = {i.id: status_of(i) for i in before}
         if self.announced and not before:
-            # The beginning was logged before this process looked first: a baseline is what it told of.
+            # Another process has logged the beginning, with the baselines.
             known = {i: status_of(receipt.baseline) for i, receipt in self.conditions.receipts.items()}
         self.announce(self._now, at)
         for integration, verdict in zip(self._now, verdicts, strict=True):
@@ -306,13 +306,13 @@ class Wait:
         return f"{short_name(integration)} {verdict.reason}"
 
     def _reasons(self, verdicts: list[Verdict], *readiness: Readiness) -> str:
-        """Return the reasons of what is not ready."""
+        """Return the reasons for integrations that are not ready, or whose readiness is one of the given."""
         wanted = readiness or (Readiness.FAILED, Readiness.WAIT)
         both = zip(self._now, verdicts, strict=True)
         return listed((self._reason(i, v) for i, v in both if v.readiness in wanted), "; ")
 
     def _failure(self, verdicts: list[Verdict], at: datetime) -> FlokitSyncFailedError:
-        """Return the failure: what failed and FloKit's words first, then what else is known."""
+        """Return the failure: first the failed integrations with FloKit's message, then other details."""
         failed = [i for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.FAILED]
         receipts = [self.conditions.receipts.get(i.id) for i in failed]
         syncs = "".join(f", sync {shown(r.sync_id)}" for r in receipts[:LISTED] if r is not None and r.sync_id)

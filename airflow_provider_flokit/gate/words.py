@@ -1,4 +1,4 @@
-"""Times, durations and lists as a person on call reads them."""
+"""Write times, durations and lists so that people read them easily."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration
 
 LISTED: Final = 10
-"""Entries of a list that a message names."""
+"""The most entries of a list that a message names."""
 
 _UNITS: Final = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in its two largest units: ``45 s``, ``8 min``, ``1 h 30 min``, ``7 days``."""
+    """Return a duration in at most two units: ``45 s``, ``8 min``, ``1 h 30 min``, ``7 days``."""
     rest, parts = round(max(seconds, 0.0)), []
     for size, unit in _UNITS:
         count, rest = divmod(rest, size)
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime, now: datetime) -> str:
-    """Return a time in UTC to the second: ``07:50:12 UTC``, ``07:50 UTC``, with the date if it is another day's."""
+    """Return a time in UTC: ``07:50:12 UTC``, ``07:50 UTC`` for a full minute, with the date if it is not today's."""
     time, now = time.astimezone(UTC), now.astimezone(UTC)
     date = (
         "" if time.date() == now.date() else f"{time.day} {time:%b} " if time.year == now.year else f"{time:%Y-%m-%d} "
@@ -54,14 +54,14 @@ def age(time: datetime, now: datetime) -> str:
 
 
 def listed(names: Iterable[str], separator: str = ", ") -> str:
-    """Return names in a row, ten at most: ``a, b and 94 more``."""
+    """Return a list of at most ten names: ``a, b and 94 more``."""
     every = [shown(name) for name in names]
     more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return separator.join(every[:LISTED]) + more
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """Return ``did you mean int_01hx4j7stripe?`` for what comes closest to a name, "" if nothing does."""
+    """Return ``did you mean int_01hx4j7stripe?`` with the most similar known name, "" if there is none."""
     closest = get_close_matches(name, known, n=1, cutoff=0.8)  # ids share a prefix
     return f"did you mean {shown(closest[0])}?" if closest else ""
 
@@ -72,19 +72,19 @@ def name_of(integration: Integration) -> str:
 
 
 def short_name(integration: Integration) -> str:
-    """Return the id, with the type only if that does not say it: the beginning of a line is precious."""
+    """Return the id, and the type only if the id does not contain it: messages should begin short."""
     return shown(integration.id) if integration.type in integration.id else name_of(integration)
 
 
 def status_of(integration: Integration) -> str:
-    """Return the status as it is said: ``connected``, ``in error: bad secret``."""
+    """Return the status in words: ``connected``, ``in error: bad secret``."""
     if integration.status == IntegrationStatus.ERROR:
         return f"in error: {error_of(integration)}"
     return shown(integration.status)
 
 
 def error_of(integration: Integration) -> str:
-    """Return FloKit's words about an error, without a full stop, as they stand within a sentence."""
+    """Return FloKit's error message without a full stop, for use in a sentence."""
     return shown(integration.error_message or "no reason given").rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""What both hooks do with a client, in whatever thread."""
+"""What both hooks do with a client; safe in any thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> Answer[Integration]:
-    """Find the one integration of a type."""
+    """Find the only integration of a type."""
     if not isinstance(integration_type, str) or not integration_type.strip():
         raise FlokitArgumentError(f"integration_type is {shown(repr(integration_type))}: give one such as 'stripe'.")
     snapshot = _snapshot(client.list(attempts))
@@ -36,7 +36,7 @@ def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> 
 
 
 def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> Answer[Integration]:
-    """Read one integration; an unknown id is told with what comes closest to it."""
+    """Read one integration; the error for an unknown id suggests the most similar one."""
     try:
         return client.get(integration_id, attempts)
     except FlokitNotFoundError:
@@ -45,9 +45,9 @@ def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> A
 
 
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
-    """Take one look at the workspace; an id that the list does not hold is read singly before it is called missing."""
+    """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
     snapshot, found = _snapshot(client.list(attempts)), {}
-    until = time.monotonic() + client.settings.timeout  # for all of them together
+    until = time.monotonic() + client.settings.timeout  # for all single reads together
     for i in ids:
         if i not in snapshot.integrations:
             late = time.monotonic() > until
@@ -57,7 +57,7 @@ def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> S
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:
-    """Return an integration, None if there is none, or why it could not be read."""
+    """Return an integration, None if there is none, or the error if it could not be read."""
     try:
         return client.get(integration_id, attempts).value
     except FlokitNotFoundError:
@@ -71,7 +71,7 @@ def _snapshot(answer: Answer[Sequence[Integration]]) -> Snapshot:
 
 
 def connected(client: FlokitClient, attempts: Attempts) -> str:
-    """Return what the Test button says if the integrations can be listed."""
+    """Return the Test button's message after the integrations were listed."""
     found = client.list(attempts).value
     order = {str(status): place for place, status in enumerate(IntegrationStatus)}
     counts = Counter(shown(i.status) for i in found)
@@ -83,6 +83,6 @@ def connected(client: FlokitClient, attempts: Attempts) -> str:
 
 
 def not_connected(error: FlokitError, conn_id: str) -> str:
-    """Return what the Test button says if not; the id is one that Airflow made up for the form."""
+    """Return the Test button's message for an error, without the connection id, which Airflow made up for the test."""
     named = f"connection {conn_id!r}"
     return str(error).replace(f" ({named})", "").replace(f"Airflow {named}", named).replace(named, "this connection")

@@ -1,4 +1,4 @@
-"""The connection form for Airflow before 3.2; later ones read the provider's metadata, of which this is made, too."""
+"""The connection form for Airflow before 3.2, made from the provider's metadata, which later versions read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def widgets() -> dict[str, Any]:
     """
     Return the form's extra fields.
 
-    All are texts: Airflow 2 puts a stored value into a box or a number field only if it is true.
+    All are text fields: Airflow 2 shows a stored ``false`` or ``0`` in no other field.
     """
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import PasswordField, StringField
 
     class StoredSecret(BS3PasswordFieldWidget):  # type: ignore[misc, unused-ignore]
-        """Sends no browser what is stored: Airflow 2 leaves an extra alone that comes back as this text."""
+        """Does not send the stored value to the browser; if this text comes back, Airflow 2 keeps the stored value."""
 
         def __call__(self, field: Any, **attributes: Any) -> Any:
             if field.data and not field.raw_data:

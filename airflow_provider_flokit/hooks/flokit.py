@@ -1,4 +1,4 @@
-"""Hooks: authenticated access to FloKit's API, for workers and for the triggerer."""
+"""Hooks: access to FloKit's API with the connection's key, for workers and for the triggerer."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOOK_UP_PATIENCE: Final = 30.0
-"""Seconds that Airflow has to look up a connection for an event loop, where waits have deadlines."""
+"""Seconds that Airflow may take to look up a connection for an event loop, where waits have deadlines."""
 
-_TEST_PATIENCE: Final = 2.0  # seconds that the Test button may pause in all: a form is waiting
+_TEST_PATIENCE: Final = 2.0  # seconds that the Test button may pause in all, as a user waits for it
 
 
 class _ClientHook(BaseHook):
-    """What both hooks share: the connection's name, and a client that lives as long as the block or the call."""
+    """The part that both hooks share: the connection's id, and a client that lives as long as the block or the call."""
 
     conn_name_attr = "flokit_conn_id"
     default_conn_name = "flokit_default"
@@ -51,7 +51,7 @@ class _ClientHook(BaseHook):
         self._entered = False
 
     def _client_for(self, conn: Any) -> FlokitClient:
-        """Return the client for an Airflow connection: the block's, or a new one if there is none or it has changed."""
+        """Return the block's client; or a new one, if there is none or the Airflow connection has changed."""
         settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
         if self._client is not None and self._client.settings == settings:
             return self._client
@@ -89,19 +89,19 @@ class FlokitHook(_ClientHook):
     """
     Talk to FloKit from a worker.
 
-    Used as a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+    As a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
 
-    :param flokit_conn_id: Airflow connection of type ``flokit``: the API key in the password, optionally another
-        host, and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
+    :param flokit_conn_id: Airflow connection of type ``flokit``: the password is the API key; optional are another
+        host and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
         ``verify``, ``proxies`` and ``allow_insecure_http``.
     """
 
     def __init__(self, flokit_conn_id: str = _ClientHook.default_conn_name) -> None:
         super().__init__(flokit_conn_id)
         self.pause = 0.0
-        """Seconds for which FloKit had better be left alone after the last look."""
+        """Seconds to pause after the last look, as it failed."""
         self._failures = 0
-        self._asked_until = 0.0  # by the monotonic clock: until when FloKit asked to be left alone
+        self._asked_until = 0.0  # monotonic time until which FloKit asked to send no request
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -115,7 +115,7 @@ class FlokitHook(_ClientHook):
 
     def get_conn(self) -> Any:
         """
-        Return the prepared ``requests.Session``: it has the key, the proxies and ``verify``, no base URL, no timeout.
+        Return the ``requests.Session`` with the key, the proxies and ``verify``. It has no base URL and no timeout.
 
         The key goes to the connection's scheme, host and port only.
         """
@@ -142,20 +142,20 @@ class FlokitHook(_ClientHook):
 
     def find_integration(self, integration_type: str) -> Integration:
         """
-        Find the one integration of a type.
+        Find the only integration of a type.
 
         :param integration_type: E.g. ``stripe``.
-        :raises FlokitNotFoundError: if there is none, listing what there is
-        :raises FlokitAmbiguousTypeError: if there are several, listing their ids
+        :raises FlokitNotFoundError: if there is none; the message lists the integrations
+        :raises FlokitAmbiguousTypeError: if there are several; the message lists their ids
         """
         return self._call(find, integration_type).value
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
         """
-        Start a sync; it then runs on its own.
+        Start a sync and do not wait for it.
 
         :param integration_id: E.g. ``int_01hx4j7stripe``.
-        :param idempotency_key: Sent as ``Idempotency-Key`` with every attempt. Default: one made up for this call.
+        :param idempotency_key: Sent as ``Idempotency-Key`` with every attempt. Default: a new one for each call.
         :return: the sync_id; FloKit cannot be asked about it
         :raises FlokitSyncAlreadyRunningError: if a sync is running already (409)
         :raises FlokitPermissionError: if the key is read-only (403)
@@ -164,10 +164,10 @@ class FlokitHook(_ClientHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        List the integrations, as the Test button of Airflow's connection form does; pauses for 2 s at most in all.
+        List the integrations, for the Test button of Airflow's connection form; all pauses together take 2 s at most.
 
         :return: ``(True, "Connected: 3 integrations (2 connected, 1 error): int_a (stripe), ...")``, or ``(False, what
-            is wrong and what to do about it)``
+            is wrong and what to do)``
         """
         try:
             return True, self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
@@ -175,19 +175,19 @@ class FlokitHook(_ClientHook):
             return False, not_connected(error, self.flokit_conn_id)
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
-        """Start a sync, as :meth:`trigger_sync`; also tell the server's time."""
+        """Start a sync like :meth:`trigger_sync`; also return the server time."""
         started = self._call(FlokitClient.sync, integration_id, idempotency_key)
         collect(self, integration_id, changed=True)
         return started
 
     def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Answer[Integration]:
-        """Read one integration, by its id or by a type that only one may have, and the server's time."""
+        """Read one integration, by its id or by a type that only one has; also return the server time."""
         if integration_id is not None:
             return self._call(read_one, integration_id)
         return self._call(find, str(integration_type))
 
     def statistics(self, integration_id: str) -> Integration | None:
-        """Read an integration once for its statistics; without them nothing fails."""
+        """Read an integration once for its statistics; return None and warn if that fails."""
         try:
             return self._call(FlokitClient.get, integration_id, attempts=Attempts(retries=0)).value
         except FlokitError as error:
@@ -195,11 +195,11 @@ class FlokitHook(_ClientHook):
             return None
 
     def observe(self, ids: Collection[str]) -> Snapshot:
-        """Take one look at the workspace, by the Airflow connection as it is now."""
+        """Take one look at the workspace, with the Airflow connection read anew."""
         return self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
-        """Take one look for a wait, the last one at its deadline; return the outcome if the wait is over."""
+        """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
         if time.monotonic() < self._asked_until:
             return None
         try:
@@ -215,10 +215,10 @@ class FlokitHook(_ClientHook):
 
     def wait_for(self, wait: Wait, interval: Callable[[float], float]) -> Outcome:
         """
-        Wait in this process, looking again and again.
+        Wait in this process, with repeated looks.
 
         :param wait: The wait.
-        :param interval: From the seconds that the wait has lasted to the seconds until the next look.
+        :param interval: Takes the seconds that the wait has lasted, returns the seconds until the next look.
         """
         while True:
             now = time.monotonic()
@@ -244,16 +244,16 @@ class FlokitHook(_ClientHook):
         except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
 
-    # Airflow before 3.2 asks for the form here, and not in base classes.
+    # Airflow before 3.2 gets the form from this class itself, not from its base classes.
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the connection form's labels, as the provider's metadata has them."""
+        """Return the connection form's labels from the provider's metadata."""
         return _form.labels()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the connection form's extra fields, as the provider's metadata has them."""
+        """Return the connection form's extra fields from the provider's metadata."""
         return _form.widgets()
 
 
@@ -261,10 +261,10 @@ class FlokitAsyncHook(_ClientHook):
     """
     Talk to FloKit from an event loop: the same calls as :class:`FlokitHook`, awaitable.
 
-    Each runs in a daemon thread of its own: a slow one holds up no other, nor the end of the process. A call that
-    nobody awaits any more sends no further attempt.
+    Each call runs in its own daemon thread. So a slow call does not block other calls or the end of the process. A call
+    that nobody awaits any more sends no further attempt.
 
-    Used as an asynchronous context manager, all calls share one HTTP session; otherwise each call opens its own.
+    As an asynchronous context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
 
     :param flokit_conn_id: Airflow connection of type ``flokit``, as for :class:`FlokitHook`.
     """
@@ -290,7 +290,7 @@ class FlokitAsyncHook(_ClientHook):
         return integration
 
     async def find_integration(self, integration_type: str) -> Integration:
-        """Find the one integration of a type, see :meth:`FlokitHook.find_integration`."""
+        """Find the only integration of a type, see :meth:`FlokitHook.find_integration`."""
         return (await self._call(find, integration_type)).value
 
     async def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
@@ -311,7 +311,7 @@ class FlokitAsyncHook(_ClientHook):
         return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
-        """Read an integration that the list does not hold, once; None if there is none, or why it cannot be read."""
+        """Read one integration, with one attempt; return it, None if there is none, or the error."""
         return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
     async def _call(

@@ -1,9 +1,9 @@
 """
-Keeps the receipt of a sync across the tries of one task.
+Keep the receipt of a sync for the next tries of a task.
 
-Airflow 3.3 and later have a task state store that survives retries and lost workers; below 3.3 nothing is kept, and a
-retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared, so each entry
-names the series of tries it belongs to: a cleared task gets a higher ``max_tries``; that number identifies the series.
+Airflow 3.3 and later have a task state store, which survives retries and lost workers. Before 3.3 nothing is kept, and
+a retry starts from what FloKit shows. Airflow does not empty the store when a task ends or is cleared. So each entry
+has the ``max_tries`` of its series of tries: a cleared task gets a higher number, and ignores the old entry.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class ReceiptStore:
 
     def load(self) -> tuple[SyncReceipt | None, bool]:
         """
-        Return what an earlier try of the same series left behind, and whether FloKit had answered its request.
+        Return the receipt of an earlier try of the same series, and whether FloKit had answered its request.
 
-        Without an answer, the try may have ended before or after the request.
+        If it had not, that try may have ended before or after the request.
         """
         data = self._store.get(_KEY) if self.available else None
         if not isinstance(data, dict) or data.get("series") != self._ti.max_tries:
@@ -54,7 +54,7 @@ class ReceiptStore:
             return None, False
 
     def keep(self, receipt: SyncReceipt, *, requested: bool) -> None:
-        """Keep a receipt for the next try, first without a ``sync_id``, then as FloKit has answered the request."""
+        """Keep a receipt for the next try: once before the request, and once after its answer."""
         if self.available:
             entry = {"receipt": receipt.to_json(), "requested": requested, "series": self._ti.max_tries}
             self._store.set(_KEY, entry)
@@ -66,13 +66,13 @@ class ReceiptStore:
 
     @contextmanager
     def kept_for_the_next_try(self) -> Iterator[None]:
-        """Run a block of the task; if it fails and no try is left that could use the receipt, forget it."""
+        """Run a block of the task; if it fails and no later try can use the receipt, forget it."""
         try:
             yield
         except FlokitPermanentError:
             self.forget()
             raise
-        except (Exception, AirflowTaskTimeout):  # which is no Exception
+        except (Exception, AirflowTaskTimeout):  # AirflowTaskTimeout is not an Exception
             if self._ti.try_number > self._ti.max_tries:
                 self.forget()
             raise

@@ -1,4 +1,4 @@
-"""Operators: starting FloKit syncs."""
+"""Operators that start FloKit syncs."""
 
 from __future__ import annotations
 
@@ -36,47 +36,48 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.models import Integration
 
-# Hooks and triggers are imported where they are used: parsing a DAG must not pay for requests.
+# Hooks and triggers are imported where they are used: reading a DAG must not import requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     """
-    Start a sync of a FloKit integration and, if asked to, wait until that very sync has succeeded.
+    Start a sync of a FloKit integration; with ``wait_for_completion=True``, wait until exactly this sync has succeeded.
 
-    The return value is a :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON, with which a
-    :class:`~airflow_provider_flokit.sensors.flokit.FlokitIntegrationSensor` waits for this sync. The XCom
-    ``integration`` is the integration's last state, if this task waited.
+    The return value is a :class:`~airflow_provider_flokit.models.SyncReceipt` as JSON. A
+    :class:`~airflow_provider_flokit.sensors.flokit.FlokitIntegrationSensor` can wait for the sync of this receipt. The
+    XCom ``integration`` is the integration's last state, if this task waited.
 
-    From Airflow 3.3 a retry goes on with the sync of the try before it, also if that try's worker was lost: a sync that
-    is done is recognised, a running one waited for, a failed one started anew. Before 3.3 a retry attaches to a sync
-    that is running, and otherwise starts a new one.
+    From Airflow 3.3 a retry goes on with the sync of the try before it, even if the worker was lost. If that sync is
+    done, the retry succeeds; if it runs, the retry waits for it; if it failed, the retry starts a new sync. Before 3.3
+    a retry attaches to a running sync, and otherwise starts a new one.
 
-    If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null. FloKit has no way to
-    cancel a sync, so killing the task does not stop it.
+    If a sync is running already (409), the task attaches to it: the receipt's ``sync_id`` is null. FloKit cannot cancel
+    a sync, so the sync goes on if the task is killed.
 
-    If it waited, the asset events of its outlets for the integration
-    (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) carry ``sync_id``, ``last_synced_at``,
-    ``previous_synced_at``, ``events_total`` and ``events_brought``; the last two take one more request.
+    If the task waited, the asset events of its outlets for the integration
+    (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) have ``sync_id``, ``last_synced_at``,
+    ``previous_synced_at``, ``events_total`` and ``events_brought``. The last two take one more request, or two with
+    ``integration_type``.
 
     :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe`` (templated); or
     :param integration_type: its type, e.g. ``stripe``, if exactly one integration has it (templated).
     :param flokit_conn_id: Airflow connection of type ``flokit`` with a read-write key (templated).
     :param wait_for_completion: Wait for the sync's outcome. Default False.
-    :param deferrable: Wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
+    :param deferrable: Wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
     :param poll_interval: Seconds between looks at the integration while waiting. Default 30.
     :param timeout: Seconds the wait may take. Default 3600.
     :param start_timeout: Seconds for which an error older than this sync is forgiven. Default 300.
     :param skip_if_synced_within: If the integration is connected and its last success is not older than this timedelta,
         do not sync; the task succeeds and the receipt says so. Default None: always sync.
     :raises FlokitSyncFailedError: if it waited and the sync failed; a retry starts a new sync
-    :raises FlokitWaitTimeoutError: if it waited and the time ran out; from Airflow 3.3 a retry goes on with that sync
+    :raises FlokitWaitTimeoutError: if the wait timed out; from Airflow 3.3 a retry goes on with that sync
     """
 
     template_fields: Sequence[str] = ("integration_id", "integration_type", "flokit_conn_id")
     operator_extra_links = LINKS
-    # Both are said: the text on the node has to be readable in Airflow's light and dark.
+    # Both colours are set, so that the text is readable in Airflow's light and dark themes.
     ui_color = "#d5f2e3"
     ui_fgcolor = "#102a1e"
 
@@ -96,7 +97,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check = self._check
-        # Of the types that they have once Airflow has rendered them.
+        # The casts give the types that the values have after Airflow has rendered them.
         self.integration_id = cast("str | None", integration_id)
         self.integration_type = cast("str | None", integration_type)
         self.flokit_conn_id = cast("str", flokit_conn_id)
@@ -113,7 +114,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
             raise FlokitArgumentError(f"{self._owner}: give exactly one of integration_id and integration_type.")
         if not wait_for_completion and start_timeout != START_TIMEOUT:
             check.no_effect("start_timeout", "without wait_for_completion=True")
-        # What a template renders to does not change which of the two was given.
+        # Noted before rendering: a template may render to nothing.
         self._by_id = integration_id is not None
 
     @property
@@ -121,7 +122,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         return Checker(self._owner)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the sync, or go on with that of an earlier try; wait for it or defer, if asked to."""
+        """Start the sync, or go on with the sync of an earlier try; wait or defer, if asked to."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
         from airflow_provider_flokit.triggers.flokit import defer
 
@@ -171,18 +172,18 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         return receipt
 
     def _requested_maybe(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
-        """Go on after a try that ended around its request: look whether a sync has begun since its baseline."""
+        """Go on after a try that may have ended before or after its request: look if a sync has begun since."""
         answer = hook.read(integration_id=receipt.integration_id)
         now, was_syncing = answer.value, receipt.baseline.status == IntegrationStatus.SYNCING
         if was_syncing:
-            # What runs now may be ours or the other's. The same key asks for ours once more, from a new baseline.
+            # The running sync may be ours or another one. So repeat the request with the same key and a new baseline.
             receipt = replace(receipt, baseline=now, triggered_at=answer.at)
             store.keep(receipt, requested=False)
         elif now.status == IntegrationStatus.SYNCING or has_synced_since(now, receipt.baseline):
-            self.log.info("An earlier try ended around its request; a sync has begun since: going on with that one.")
+            self.log.info("An earlier try ended during its request; a sync has begun since: going on with that one.")
             store.keep(receipt, requested=True)
             return receipt
-        self.log.info("An earlier try ended around its request: requesting the sync again, with the same key.")
+        self.log.info("An earlier try ended during its request: requesting the sync again, with the same key.")
         return self._request(hook, store, receipt)
 
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
@@ -192,7 +193,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         else:
             kind = self._check.text("integration_type", self.integration_type)
             before = hook.read(integration_type=kind)
-            # The list has no statistics, which the outlet's event is to compare with.
+            # The outlet's event needs the statistics before the sync, and the list has none.
             if self._has_outlet(before.value) and (found := hook.statistics(before.value.id)) is not None:
                 before = replace(before, value=found)
         baseline = before.value
@@ -214,7 +215,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
             started = hook.start_sync(receipt.integration_id, receipt.idempotency_key)
         except FlokitSyncAlreadyRunningError as running:
             self.log.info("A sync of %s is running already (HTTP 409): going on with that one.", receipt.integration_id)
-            # An error from before is forgiven from now on, not from when the baseline was read, maybe tries ago.
+            # start_timeout counts from now, not from when an earlier try may have read the baseline.
             receipt = replace(receipt, triggered_at=running.at or receipt.triggered_at)
         else:
             self.log.info("Started sync %s of %s.", shown(started.value), receipt.integration_id)
@@ -226,7 +227,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         return self.wait_for_completion and bool(outlets_of(self, integration.id))
 
     def _is_mine(self, integration: Integration) -> bool:
-        """Tell whether this is the integration to sync; a cleared run may have rendered another one."""
+        """Tell whether this is the integration to sync; a cleared run may have rendered another id."""
         return self.integration_id == integration.id or self.integration_type == integration.type
 
     def _is_retry(self, context: Context) -> bool:
@@ -247,17 +248,17 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         return Wait(conditions, cast("Logger", self.log), self.timeout, answered=True)
 
     def _last_look(self, context: Context) -> dict[str, Any]:
-        """Look once more after Airflow ended the deferral, if the receipt is at hand."""
+        """Look once more after Airflow ended the deferral, if the receipt was kept."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         receipt, _ = self._store(context).load()
         if receipt is None:
             raise FlokitWaitTimeoutError(
-                f"{self._owner}: Airflow ended the wait {duration(self.timeout)} and a margin after it began: does a "
-                "triggerer run? A retry goes on with the sync if that is still running."
+                f"{self._owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: does "
+                "a triggerer run? A retry goes on with the sync if it is still running."
             )
         wait = self._wait(receipt)
-        wait.announced = True  # long ago
+        wait.announced = True  # before the deferral
         with FlokitHook(self.flokit_conn_id) as hook:
             return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), receipt)
 

@@ -1,4 +1,4 @@
-"""Sensors: waiting until FloKit's integrations are ready."""
+"""Sensors that wait until FloKit's integrations are ready."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from jinja2 import Environment
 
-# Hooks and triggers are imported where they are used: parsing a DAG must not pay for requests.
+# Hooks and triggers are imported where they are used: reading a DAG must not import requests.
 
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
     """
-    Wait until FloKit integrations are connected, or that very sync has succeeded; fail if one is in error.
+    Wait until FloKit integrations are ready, or until the sync of a receipt has succeeded; fail if one is in error.
 
-    The outcome, the exception and its message are the same whether the wait runs in the worker (``mode="poke"``),
-    rescheduled (``mode="reschedule"``) or deferred (``deferrable=True``). Deferred, the sensor looks once first: what
-    is ready succeeds at once, and only what has to wait goes to the triggerer, where all waits on one connection share
-    one request per interval. ``soft_fail`` and ``never_fail`` turn every failure and the timeout into a skip,
-    ``silent_fail`` logs failures of syncs and goes on waiting; ``exponential_backoff`` and ``max_wait`` stretch the
-    polls of a worker only.
+    The outcome, the exception and its message are the same in the worker (``mode="poke"``), rescheduled
+    (``mode="reschedule"``) and deferred (``deferrable=True``). A deferrable sensor looks once before it defers, and
+    succeeds at once if all is ready. In the triggerer, all waits on one connection share one request per interval.
+    ``soft_fail`` and ``never_fail`` turn every failure and the timeout into a skip. ``silent_fail`` logs failures of
+    syncs, and the wait goes on. ``exponential_backoff`` and ``max_wait`` have an effect in a worker only.
 
-    The return value is the integration's state as JSON, or a list of them if a list was given. The asset events of its
-    outlets for the integrations (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) carry ``last_synced_at``
-    and ``events_total``, and with a receipt also ``sync_id``, ``previous_synced_at`` and ``events_brought``.
+    The return value is the integration's state as JSON, or a list of states if a list was given. The asset events of
+    its outlets for the integrations (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) have
+    ``last_synced_at`` and ``events_total``, with a receipt also ``sync_id``, ``previous_synced_at`` and
+    ``events_brought``.
 
     :param integration_id: Id of the integration, or a list of ids that must all be ready (templated).
-    :param integration_type: Type of the integration, or a list of types; exactly one integration must have it
+    :param integration_type: Type of the integration, or a list of types; exactly one integration must have each type
         (templated).
     :param receipt: Return value of a :class:`~airflow_provider_flokit.operators.flokit.FlokitTriggerSyncOperator`
-        (``receipt=sync.output``), or a list of them: wait for that sync and no other (templated).
-    :param synced_after: Datetime or ISO 8601 text: ``last_synced_at`` must be at or after it; a naive one is in
+        (``receipt=sync.output``), or a list of receipts: wait for exactly these syncs (templated).
+    :param synced_after: Datetime or ISO 8601 text: ``last_synced_at`` must be at or after it; a naive time is in
         Airflow's default timezone (templated).
     :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough (templated).
-    :param deferrable: Wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
+    :param deferrable: Wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
     :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
-    :param fail_on_disconnected: False waits for a disconnected integration to come back; without a receipt only.
-        Default True.
+    :param fail_on_disconnected: If False, wait until a disconnected integration is connected again. No effect with a
+        receipt. Default True.
     :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on
-        Airflow 3.3, and on 2.11 without templates. On other versions, for mapped sensors, with an
-        ``execution_timeout``, and for values that the triggerer cannot render (XComs, ``ti``, ``var``, ``conn``), a
-        worker defers the sensor, with the same outcome. Default False.
-    :param kwargs: As every sensor has: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
+        Airflow 3.3, and on 2.11 without templates. Otherwise a worker defers the sensor, with the same outcome: on
+        other versions, for mapped sensors, with an ``execution_timeout``, and for values that the triggerer cannot
+        render (XComs, ``ti``, ``var``, ``conn``). Default False.
+    :param kwargs: The arguments of every sensor: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
     :raises FlokitSyncFailedError: if an integration has failed
-    :raises AirflowSensorTimeout: if the time ran out
+    :raises AirflowSensorTimeout: if the wait timed out
     """
 
     template_fields: Sequence[str] = (*TEMPLATED, "flokit_conn_id")
     operator_extra_links = LINKS
     template_fields_renderers: ClassVar[dict[str, str]] = {"receipt": "json"}
-    # Both are said: the text on the node has to be readable in Airflow's light and dark.
+    # Both colours are set, so that the text is readable in Airflow's light and dark themes.
     ui_color = "#d9ecff"
     ui_fgcolor = "#10243a"
 
@@ -98,10 +98,10 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         check = Checker(self._owner)
-        # Airflow's own checks let some numbers pass and name no parameter for others.
+        # Airflow's own checks accept some wrong numbers, and do not always name the parameter.
         check.seconds("poke_interval", self.poke_interval, zero=True)
         check.seconds("timeout", self.timeout, zero=True)
-        # Of the types that they have once Airflow has rendered them.
+        # The casts give the types that the values have after Airflow has rendered them.
         self.integration_id = cast("str | Sequence[str] | None", integration_id)
         self.integration_type = cast("str | Sequence[str] | None", integration_type)
         self.receipt = receipt
@@ -120,7 +120,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
             self._start_from_trigger()
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """Render, and read the outputs of a mapped task in one request; its lazy sequence makes one for each item."""
+        """Render, and read all outputs of a mapped task in one request; its lazy sequence would send one for each."""
         super().render_template_fields(context, jinja_env)
         for name in TEMPLATED:
             value = getattr(self, name)
@@ -146,7 +146,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         Look once.
 
         :param context: The task's context.
-        :return: False to go on waiting, else the states
+        :return: False if the wait goes on, else the states
         :raises FlokitSyncFailedError: if an integration has failed
         """
         from airflow_provider_flokit.hooks.flokit import FlokitHook
@@ -168,22 +168,22 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
         with self._ending():
             wait = self._new_wait(context)
-            wait.announced = True  # long ago
+            wait.announced = True  # before the deferral
             outcome = FlokitHook(wait.conditions.conn_id).ask(wait, last=True)
             return self._conclude(context, outcome or wait.timed_out(), wait.conditions)
 
     def _start_from_trigger(self) -> None:
-        """Have the scheduler start the trigger, if this Airflow can do so with these arguments."""
+        """Let the scheduler start the trigger, if this Airflow can do so with these arguments."""
         self.deferrable = True
         arguments: dict[str, Any] = self._arguments()
         if isinstance(self.synced_after, datetime):
             arguments["synced_after"] = timezone.convert_to_utc(self.synced_after).isoformat()
-        # With an execution_timeout, Airflow would end the deferral earlier than the trigger could tell from it.
+        # Airflow would end the deferral at the execution_timeout, and the trigger would take that for its own timeout.
         if self.execution_timeout is not None or not can_start_from_trigger(arguments):
             return
         from airflow.triggers.base import StartTriggerArgs
 
-        # On the instance, not the class: a mapped sensor would start with the defaults.
+        # Set on the instance, not on the class: a mapped sensor would start with the defaults.
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger",
@@ -202,7 +202,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         return Conditions.of(self._arguments(), owner=self._owner, to_utc=to_utc, required=self._given)
 
     def _new_wait(self, context: Context) -> Wait:
-        """Begin the wait, or go on with that of the pokes before this one."""
+        """Begin the wait, or go on with the wait of earlier pokes."""
         conditions, log = self._conditions(), cast("Logger", self.log)
         rescheduled = self.reschedule and not self.deferrable
         first = first_poke_at(context, self.retries or 0) if rescheduled else None
@@ -210,18 +210,18 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
             return Wait(conditions, log, self.timeout)
         elapsed = (timezone.utcnow() - first).total_seconds()
         wait = Wait(conditions, log, self.timeout, elapsed, answered=True, announced=True)
-        wait.heartbeat_at = 0.0  # a poke knows of no line before it: each tells why the wait goes on
+        wait.heartbeat_at = 0.0  # a poke does not know the lines before it, so each logs why the wait goes on
         return wait
 
     def _interval(self, elapsed: float) -> float:
-        """Return the seconds until the next poke; with ``exponential_backoff``, as long as the wait has lasted."""
+        """Return the seconds until the next poke; ``exponential_backoff`` adds the time that the wait has lasted."""
         if not self.exponential_backoff:
             return float(self.poke_interval)
         longest = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return min(float(self.poke_interval) + elapsed, longest)
 
     def _leave(self, wait: Wait, context: Context, least: float) -> None:
-        """Defer or reschedule, unless so little time is left that Airflow might take a task that is back for lost."""
+        """Defer or reschedule; return if so little time is left that Airflow could take the resumed task for lost."""
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, defer
 
         if self.deferrable:
@@ -255,7 +255,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """Turn a failure into a skip where ``soft_fail`` or ``never_fail`` asks for it, in the same words."""
+        """Turn a failure into a skip with the same message, if ``soft_fail`` or ``never_fail`` is set."""
         try:
             yield
         except (FlokitError, AirflowSensorTimeout) as error:

@@ -1,9 +1,9 @@
 """
-Asset watchers: from the poller's results to events, with a memory that outlives the triggerer.
+Asset watchers: turn the poller's results into events.
 
-A watcher compares each result with what it remembers. Where Airflow has an asset state store (3.3 and later), that is
-saved there only once its events are known to be in Airflow's database: saved earlier, an event is lost with the
-triggerer; later, repeated.
+A watcher compares each result with its memory. From Airflow 3.3 it saves its memory in the asset state store, as soon
+as its events are in Airflow's database. If the triggerer is killed, an earlier save would lose events, and a later save
+would repeat them.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ else:
 log = logging.getLogger(__name__)
 
 WATCHED: Final = {"synced": ("synced",), "error": ("error",), "any": ("synced", "error")}
-"""The events that each value of a watcher's ``on`` asks for."""
+"""The events for each value of a watcher's ``on``."""
 
 _STORE_PATIENCE: Final = 10.0
-"""Seconds that the asset state store has to answer; the next poll asks again."""
+"""Seconds that the asset state store may take to answer; the next poll asks again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a watcher remembers: the latest success that it saw, and what is wrong if the integration is in error."""
+    """What a watcher remembers: the latest success that it saw, and the error if the integration is in error."""
 
     last_synced_at: datetime | None
     error: str | None
 
     @classmethod
     def from_json(cls, data: object) -> Memory | None:
-        """Read what :meth:`to_json` wrote; None if it is something else, as a store may be edited by hand."""
+        """Read what :meth:`to_json` wrote; None if it is something else, e.g. edited by hand."""
         try:
             time, error = data["last_synced_at"], data["error"]  # type: ignore[index]
             return cls(None if time is None else parse_time(time), error)
@@ -64,14 +64,14 @@ class Memory:
 
 def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, tuple[str, ...]]:
     """
-    Return what to remember from now on, and what has happened since the last look, the success before the failure.
+    Return the new memory, and the events since the last look: a success before a failure.
 
-    ``synced``: ``last_synced_at`` has moved past what is remembered. ``error``: the status is error, and the error is
-    another than the one remembered, or a sync has succeeded in between. An answer from before what is remembered
-    changes nothing, and the first look only sets the mark.
+    ``synced``: ``last_synced_at`` is later than in the memory. ``error``: the status is error, and the error is
+    not the one in the memory, or a sync has succeeded in between. An answer that is older than the memory changes
+    nothing. The first look makes no event.
 
-    :param before: What is remembered; None at the first look.
-    :param on: A key of :data:`WATCHED`; nothing else is remembered, so that nothing else needs saving.
+    :param before: The memory; None at the first look.
+    :param on: A key of :data:`WATCHED`; only what its events need is remembered.
     """
     error = None
     if now.status == IntegrationStatus.ERROR and "error" in WATCHED[on]:
@@ -89,16 +89,16 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
 
 
 def store_key(integration_id: str, conn_id: str, on: str) -> str:
-    """Return the key under which a watcher's memory is in the asset state store."""
-    return f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # as long as Airflow allows
+    """Return the key of a watcher's memory in the asset state store."""
+    return f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # the longest key that Airflow allows
 
 
 class Watcher:
     """
-    One watcher at work.
+    One watcher.
 
-    :param on: What to tell of: ``synced``, ``error`` or ``any``.
-    :param store: The asset state store, where it remembers; None: nowhere, so that it begins anew with the triggerer.
+    :param on: The events to make: ``synced``, ``error`` or ``any``.
+    :param store: The asset state store for its memory; None: the memory ends with the triggerer.
     """
 
     def __init__(self, integration_id: str, conn_id: str, on: str, store: Any = None) -> None:
@@ -113,7 +113,7 @@ class Watcher:
         self._troubles: dict[str, str] = {}
 
     async def look(self, result: Snapshot | FlokitError) -> list[dict[str, Any]]:
-        """Compare what a poll brought with what is remembered, and return the payloads of what happened, in order."""
+        """Compare the result of a poll with the memory, and return the payloads of the events in order."""
         try:
             now = self._found(result)
         except FlokitError as error:
@@ -142,11 +142,11 @@ class Watcher:
 
     @property
     def unsaved(self) -> Memory | None:
-        """What is remembered and not saved yet."""
+        """The memory, if it is not saved yet."""
         return None if self._store is None or self._memory == self._saved else self._memory
 
     async def save(self, memory: Memory) -> bool:
-        """Save what was :attr:`unsaved` when all events until then were in Airflow's database; tell whether it is."""
+        """Save a memory whose events are all in Airflow's database; tell whether it is saved."""
         if self._store is None or memory == self._saved:
             return True
         try:
@@ -165,7 +165,7 @@ class Watcher:
         return result.of_id(self.integration_id, self.conn_id)
 
     async def _begin(self) -> bool:
-        """Read what was saved; without the store if two assets share this trigger, which its accessor refuses."""
+        """Read the saved memory; if two assets share this trigger, Airflow refuses the store, so go on without it."""
         try:
             async with asyncio.timeout(_STORE_PATIENCE):
                 self._memory = self._saved = Memory.from_json(await self._store.aget(self._key))
@@ -185,7 +185,7 @@ class Watcher:
         return True
 
     def _tell(self, doing: str, trouble: str) -> None:
-        """Tell of what hinders the watcher at something, once for each cause, and when it is over."""
+        """Log a problem once for each cause, and when it is over."""
         who = f"The watcher of {self.integration_id} (connection {self.conn_id!r})"
         before = self._troubles.pop(doing, "")
         if trouble:
@@ -198,7 +198,7 @@ class Watcher:
 
 @dataclass(slots=True)
 class Delivery:
-    """One result of the poll on its way through the watchers, and what each wants saved once its events are safe."""
+    """One result of the poll, and the memory that each watcher saves as soon as its events are in the database."""
 
     number: int
     result: Snapshot | FlokitError
@@ -206,17 +206,17 @@ class Delivery:
 
 
 class WorkspaceStream(SharedStreamProducer):
-    """Brings every result of the shared poll to all watchers on a connection, in ack mode."""
+    """Sends every result of the shared poll to all watchers on a connection, in ack mode."""
 
     def __init__(self, conn_id: str, interval: float) -> None:
         self._conn_id = conn_id
         self._interval = interval
         self._sent = 0
-        # By watcher: the deliveries up to this one save nothing for it.
+        # For each watcher: the number of the last delivery that must not save its memory.
         self._doubted: WeakKeyDictionary[Watcher, int] = WeakKeyDictionary()
 
     async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
-        """Yield each result, as the event and as what :meth:`advance` will get back."""
+        """Yield each result twice: as the event, and as the item that :meth:`advance` gets back."""
         async for result in Poller.of(self._conn_id).results(self._interval):
             self._sent += 1
             delivery = Delivery(self._sent, result)
@@ -224,12 +224,12 @@ class WorkspaceStream(SharedStreamProducer):
 
     async def advance(self, batch: Sequence[Any]) -> None:
         """
-        Save what the watchers have seen.
+        Save the watchers' memories.
 
-        A watcher may have failed on a result, its events stored or not: then nothing of it is saved from those under
-        way. Whoever goes on wants it saved with the next result again.
+        If a watcher failed on a result, its events may not be in the database. Then no delivery that was sent until now
+        saves its memory; the next delivery saves it again.
 
-        :param batch: Deliveries that all watchers are done with, in order, each with its outcome.
+        :param batch: Deliveries that all watchers have processed, in order, each with its outcome.
         """
         latest: dict[Watcher, Memory] = {}
         for delivery, outcome in batch:
@@ -240,6 +240,6 @@ class WorkspaceStream(SharedStreamProducer):
                 elif delivery.number > self._doubted.get(watcher, 0):
                     latest[watcher] = memory
         for watcher, memory in latest.items():
-            # If the store is away, each would wait for it; the next result tries again.
+            # If the store does not answer, the others would wait too; the next result tries again.
             if not await watcher.save(memory):
                 return

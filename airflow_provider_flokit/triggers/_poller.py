@@ -1,8 +1,8 @@
 """
-One poll for every wait on the same connection.
+One poll for all waits on the same connection.
 
-However many triggers of one event loop wait on one connection, one ``GET /v1/integrations`` per interval serves them
-all. The poller judges them: a wait of which nothing changed costs nothing, and none sees a poll from before it joined.
+In one event loop, one ``GET /v1/integrations`` per interval serves all waits on a connection. The poller judges the
+waits. A wait costs nothing while its integrations do not change, and it never sees a poll from before it joined.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 20
-"""Waits that are served in one round of the event loop; the others follow in the next ones."""
+"""Waits that are served in one round of the event loop; the others follow in the next rounds."""
 
 _SHORTEST: Final = 1.0
-"""Seconds between the beginnings of two polls, unless a shorter interval was asked for."""
+"""Least seconds between the beginnings of two polls, unless a shorter interval was asked for."""
 
 _LATE: Final = 5.0
-"""Seconds past its deadline at which a wait has no use for another look, if the last poll failed."""
+"""Seconds past its deadline at which a wait ends without another look, if the last poll failed."""
 
 _SINGLE_READS: Final = 4  # at once
 _SINGLES_PATIENCE: Final = 30.0
-"""Seconds that all single reads of a poll may take together: nobody waits longer for what the list does not hold."""
+"""Seconds that all single reads of a poll may take together."""
 
-_LONGEST_PAUSE: Final = 3600.0  # an absurd Retry-After must not stop a watcher for days
+_LONGEST_PAUSE: Final = 3600.0  # a very long Retry-After must not stop a watcher for days
 _NEVER: Final = float("-inf")
 
 
@@ -64,10 +64,10 @@ class Place:
 
 class Poller:
     """
-    Polls one connection for all its waits in one event loop; found by :meth:`of`.
+    Polls one connection for all its waits in one event loop; :meth:`of` returns it.
 
-    It polls from the first wait or watcher to the last. A poll that fails is told to every wait and tried
-    again with backoff; whether that ends a wait is the wait's to decide.
+    It polls from the first wait or watcher to the last. If a poll fails, the poller tells every wait and tries again
+    with backoff. Each wait decides whether the failure ends it.
     """
 
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]]] = WeakKeyDictionary()
@@ -78,7 +78,7 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._intervals: Counter[float] = Counter()
-        self._ids: Counter[str] = Counter()  # that a snapshot has to hold
+        self._ids: Counter[str] = Counter()  # that a snapshot must have
         self._places: dict[Place, None] = {}  # in the order in which they joined
         self._timers: list[tuple[float, int, Place]] = []  # the next heartbeat, or the deadline
         self._numbers = itertools.count()
@@ -86,13 +86,13 @@ class Poller:
         self._snapshot: Snapshot | None = None
         self._trouble: FlokitError | None = None
         self._failures = 0
-        self._hurry = False  # a poll is wanted now: somebody had no look yet at all, or has come to the deadline
+        self._hurry = False  # poll now: a wait has had no look yet, or has reached its deadline
         self._began_at = self._backed_off_until = self._asked_to_pause_until = _NEVER
         self._good_at = 0.0
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
-        """Return the poller of a connection in the running event loop, a new one if there is none."""
+        """Return the poller of a connection in the running event loop; make one if there is none."""
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
         if conn_id not in pollers:
             pollers[conn_id] = cls(conn_id)
@@ -100,11 +100,11 @@ class Poller:
 
     def join(self, wait: Wait, interval: float, *, hurry: bool) -> Place:
         """
-        Have a wait judged until it is over. Whoever joins awaits the future of its place, and leaves then.
+        Judge a wait until it is over. The caller awaits the future of the returned place, then calls :meth:`leave`.
 
         :param wait: The wait.
-        :param interval: Seconds between polls; the shortest one of all waits counts.
-        :param hurry: Whether it wants a poll now, as it has had no look at all yet.
+        :param interval: Seconds between polls; the shortest interval of all waits counts.
+        :param hurry: Whether to poll now, because the wait has had no look yet.
         """
         place = Place(wait, interval, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
         self._begin(interval, wait.conditions.ids)
@@ -114,12 +114,12 @@ class Poller:
         return place
 
     def leave(self, place: Place) -> None:
-        """Have a wait judged no more, whether it is over or not."""
+        """Stop to judge a wait, whether it is over or not."""
         self._places.pop(place, None)
         self._end(place.interval, place.wait.conditions.ids)
 
     async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
-        """Yield what every poll brings, also if nothing changed; who comes late gets the latest only."""
+        """Yield the result of every poll, also if nothing changed; a slow reader gets only the latest."""
         queue: asyncio.Queue[Snapshot | FlokitError] = asyncio.Queue()
         self._begin(interval, ())
         self._listeners[queue] = None
@@ -135,7 +135,7 @@ class Poller:
 
     @contextmanager
     def reading(self, ids: Collection[str]) -> Iterator[None]:
-        """Have integrations in every snapshot, also if the list does not hold them."""
+        """Include integrations in every snapshot, also if they are not in the list."""
         self._ids.update(ids)
         try:
             yield
@@ -143,17 +143,17 @@ class Poller:
             self._ids.subtract(ids)
 
     def _begin(self, interval: float, ids: Collection[str]) -> None:
-        """Poll at least that often from now on; the first starts the poller."""
+        """Poll at this interval or a shorter one from now on; the first call starts the poller."""
         self._intervals[interval or _SHORTEST] += 1
         self._ids.update(ids)
         self._wake.set()
         if self._task is None:
-            # In a clean context: inherited, what it logs would go to the log of this one's task.
+            # In an empty context: with this task's context, the poller would log to this task's log.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
 
     def _end(self, interval: float, ids: Collection[str]) -> None:
-        """Undo what :meth:`_begin` did; the last stops the poller, which remembers when it may ask again."""
+        """Undo :meth:`_begin`; the last call stops the poller, which remembers when it may ask again."""
         self._ids.subtract(ids)
         self._intervals[interval or _SHORTEST] -= 1
         if not +self._intervals and self._task is not None:
@@ -187,7 +187,7 @@ class Poller:
                     await self._publish(snapshot, began)
 
     async def _sleep(self) -> None:
-        """Sleep until the next poll; serve the heartbeats and deadlines that come before."""
+        """Sleep until the next poll; serve the heartbeats and deadlines that come before it."""
         while True:
             self._wake.clear()
             now = time.monotonic()
@@ -225,10 +225,10 @@ class Poller:
             self._hurry = True
 
     async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
-        """Ask for the list, and singly, a few at once, for what it does not hold."""
+        """Read the list, then read what is not in it one by one, a few at once."""
         listed = await hook.observe(())
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
-        random.shuffle(wanted)  # else those that hang would be the same ones' excuse in each poll
+        random.shuffle(wanted)  # else reads that hang would keep the same others from being read in each poll
         some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
@@ -237,14 +237,14 @@ class Poller:
                     return await hook.read_singly(integration_id)
             except TimeoutError:
                 return FlokitUnreachableError(f"FloKit, reading {integration_id}: no answer in time.")
-            except FlokitError as error:  # it hung: no reason to lose the list for all others
+            except FlokitError as error:  # it hung: the others still get the list
                 return error
 
         found = await asyncio.gather(*map(read, wanted))
         return listed.with_singles(dict(zip(wanted, found, strict=True)))
 
     async def _failed(self, error: FlokitError, began: float) -> None:
-        """Tell all waits of a poll that failed, and choose when to try again."""
+        """Tell all waits that a poll failed, and decide when to try again."""
         now = time.monotonic()
         self._failures += 1
         asked = error.retry_after if isinstance(error, FlokitAPIError) else None
@@ -261,14 +261,14 @@ class Poller:
             wait = place.wait
             self._act(place, lambda: wait.trouble(error, self._good_at))
             late = time.monotonic() - wait.deadline
-            # It was the last look if it began at the deadline, or went on long past it.
+            # The poll was the last look if it began after the deadline, or ended long after it.
             if late >= 0 and (began >= wait.deadline or late > _LATE) and not place.future.done():
                 self._act(place, wait.timed_out)
 
         await self._serve(error, list(self._places), tell)
 
     async def _publish(self, snapshot: Snapshot, began: float) -> None:
-        """Hand a snapshot to the waits that it concerns."""
+        """Give a snapshot to the waits that it concerns."""
         before, self._snapshot = self._snapshot, snapshot
         everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
         changed = set() if before is None else snapshot.changed_since(before)
@@ -292,7 +292,7 @@ class Poller:
     async def _serve(
         self, result: Snapshot | FlokitError, places: Iterable[Place], serve: Callable[[Place], None]
     ) -> None:
-        """Serve waits in batches that let the event loop breathe, then all who want every result."""
+        """Serve waits in batches, so that the event loop can do other work in between; then serve the listeners."""
         for count, place in enumerate(places, 1):
             if not place.future.done():
                 serve(place)
@@ -303,10 +303,10 @@ class Poller:
 
     @staticmethod
     def _act(place: Place, act: Callable[[], Outcome | None]) -> None:
-        """Do something for a wait, whose log is that of its own task; its failure is no other's."""
+        """Do something for a wait in its task's logging context; its failure does not disturb other waits."""
         try:
             outcome = place.context.run(act)
-        except Exception as error:  # the trigger's to report
+        except Exception as error:  # the trigger reports it
             place.future.set_exception(error)
         else:
             if outcome is not None:

@@ -1,4 +1,4 @@
-"""Triggers: waiting for FloKit in the triggerer, and watching it for assets."""
+"""Triggers that wait for FloKit in the triggerer, or watch it for assets."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ _TIMING: Final = ("poll_interval", "timeout", "deadline", "execution_deadline", 
 
 class FlokitIntegrationTrigger(BaseTrigger):
     """
-    Wait until integrations are ready, have failed, or the time is over; then fire once.
+    Wait until integrations are ready, have failed, or the time is over; then send one event.
 
-    All triggers of one triggerer that wait on the same connection share one poll. Everything the wait needs is in the
-    arguments, so a restart of the triggerer loses nothing. The event is what
-    :class:`airflow_provider_flokit.gate.wait.Outcome` writes, with the receipt and the number of the try.
+    In one triggerer, all triggers that wait on the same connection share one poll. The arguments hold everything that
+    the wait needs, so a restart of the triggerer loses nothing. The event is an
+    :class:`airflow_provider_flokit.gate.wait.Outcome`, with the receipt and the number of the try.
 
     :param integration_id: Id of the integration, or a list of ids that must all be ready.
-    :param integration_type: Type of the integration, or a list of types; exactly one integration must have it.
+    :param integration_type: Type of the integration, or a list of types; exactly one integration must have each type.
     :param receipt: Receipt of the sync to wait for, as JSON, or a list of receipts.
-    :param synced_after: ISO 8601 time that ``last_synced_at`` has to reach.
+    :param synced_after: ISO 8601 time that ``last_synced_at`` must reach.
     :param flokit_conn_id: Airflow connection of type ``flokit``.
-    :param poll_interval: Seconds between polls; the shortest one asked for on the connection counts. Default 30.
-    :param timeout: Seconds the wait was given in all. Default 3600.
-    :param deadline: When it ends, in seconds since the epoch. Default: ``timeout`` from when the trigger starts.
+    :param poll_interval: Seconds between polls; the shortest interval on the connection counts. Default 30.
+    :param timeout: Seconds that the whole wait may take. Default 3600.
+    :param deadline: When the wait ends, in seconds since the epoch. Default: ``timeout`` after the trigger's start.
     :param execution_deadline: When the task's ``execution_timeout`` is over, in seconds since the epoch. Default:
         never.
     :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
     :param fail_on_disconnected: Whether a disconnected integration ends the wait. Default True.
     :param tolerate_failures: Only log failures and go on waiting. Default False.
-    :param try_number: The try that waits; the event repeats it. Default: None, not told.
+    :param try_number: The number of the task's try; the event repeats it. Default: None, unknown.
     """
 
     log: ClassVar[logging.Logger] = logging.getLogger(f"{__name__}.FlokitIntegrationTrigger")  # type: ignore[assignment]
-    """One for all: Airflow's own is a kilobyte for each of thousands. Whose log a line goes to, the context tells."""
+    """One for all triggers: Airflow's own logger takes a kilobyte for each. The context selects the task's log."""
 
     SETTLE: ClassVar[float] = 10.0
     """
-    Seconds between the start of a task's trigger and its event, at least. A task that resumes while a busy scheduler
-    has not yet heard that its worker deferred it is taken for one that died ("finished with state success, but the
-    task instance's state attribute is queued") and failed: airflow#71172, seen after 7 s on two overloaded cores.
+    Least seconds between the start of a trigger that a worker deferred and its event. If a task resumes before a busy
+    scheduler has noticed the deferral, the scheduler takes it for dead and fails it ("finished with state success, but
+    the task instance's state attribute is queued"): airflow#71172, seen after 7 s on two overloaded cores.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         self.fail_on_disconnected = fail_on_disconnected
         self.tolerate_failures = tolerate_failures
         self.try_number = try_number
-        # Before Airflow renders them, where a scheduler started the trigger.
+        # Noted before Airflow renders the arguments of a trigger that the scheduler started.
         self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -106,7 +106,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
         return _path(type(self)), {name: getattr(self, name) for name in (*ARGUMENTS, *_TIMING)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield the one event."""
+        """Wait, and yield the event."""
         started, deferred_by_a_worker = time.monotonic(), self.deadline is not None
         try:
             wait = self._wait()
@@ -133,15 +133,14 @@ class FlokitIntegrationTrigger(BaseTrigger):
         )
         elapsed = self.timeout - self._seconds_left()
         execution_left = None if self.execution_deadline is None else self.execution_deadline - time.time()
-        # A worker has looked before it deferred, and logged the beginning.
+        # A worker that deferred the task has looked once, and logged the beginning.
         before = self.deadline is not None
         return Wait(conditions, self.log, self.timeout, elapsed, execution_left, answered=before, announced=before)
 
     def _seconds_left(self) -> float:
         if self.deadline is not None:
             return self.deadline - time.time()
-        # Started by the scheduler, not by a worker: the triggerer says when Airflow will end the deferral, which holds
-        # through restarts.
+        # Started by the scheduler, not by a worker: use the end of the deferral, which a restart does not change.
         ends: datetime | None = getattr(self, "timeout_after", None)
         if ends is None:  # Airflow 2.11
             ends = getattr(self.task_instance, "trigger_timeout", None)
@@ -152,10 +151,10 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
 def defer(task: Any, wait: Wait, context: Context, poll_interval: float) -> None:
     """
-    Defer a task until its wait is over; return if so little time is left that the worker had better wait itself.
+    Defer a task until its wait is over; return if so little time is left that the worker should wait itself.
 
-    :param task: The operator or sensor; its ``execute_complete`` goes on.
-    :param wait: The wait, which has looked before.
+    :param task: The operator or sensor; its ``execute_complete`` runs after the event.
+    :param wait: The wait, which has had its first answer.
     :param context: The task's context.
     :param poll_interval: Seconds between polls.
     """
@@ -180,23 +179,23 @@ def defer(task: Any, wait: Wait, context: Context, poll_interval: float) -> None
 
 class FlokitSyncedTrigger(BaseEventTrigger):
     """
-    Tell an asset's watcher each time an integration has synced; it never ends.
+    Send an asset's watcher an event each time an integration has synced; it never ends.
 
     For ``Asset(..., watchers=[AssetWatcher(name=..., trigger=FlokitSyncedTrigger(integration_id=...))])``: a DAG that
     is scheduled on the asset starts when FloKit has synced. The event's payload is ``event`` (``synced`` or ``error``),
     ``integration_id``, ``last_synced_at``, ``previous_synced_at``, ``error_message`` and the whole ``integration``. All
-    watchers and waits of one triggerer on the same connection share one poll; failures of the API are sat out with
-    growing pauses and make no event.
+    watchers and waits of one triggerer on the same connection share one poll. A failure of the API makes no event; the
+    poll goes on with longer pauses.
 
-    On Airflow 3.3 and later the asset state store keeps what was seen: a restart of the triggerer, also a kill, loses
-    no event, and repeats one only if it was killed within the second or two in which Airflow confirms it. What happens
-    while no triggerer runs, or while all DAGs of the asset are paused, makes one event afterwards. On Airflow 3.0 to
-    3.2 there is no such store, and what happens between two runs of the triggerer is not seen.
+    From Airflow 3.3 the watcher's memory is in the asset state store. A restart or a kill of the triggerer loses no
+    event. It repeats an event only if the kill comes in the second or two in which Airflow confirms the event. Syncs
+    while no triggerer runs, or while all DAGs of the asset are paused, make one event afterwards. Airflow 3.0 to 3.2
+    has no such store: what happens between two runs of the triggerer makes no event.
 
     :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe``.
     :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough.
-    :param poll_interval: Seconds between polls; the shortest one asked for on the connection counts. Several syncs
-        between two polls make one event. Default 30.
+    :param poll_interval: Seconds between polls; the shortest interval on the connection counts. Several syncs between
+        two polls make one event. Default 30.
     :param on: ``"synced"`` (default): ``last_synced_at`` has moved. ``"error"``: the integration went into error.
         ``"any"``: both.
     :raises FlokitPermanentError: on Airflow 2, which has no asset watchers
@@ -225,7 +224,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         self.on = on
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments, for the trigger table; equal ones share a row."""
+        """Return the class path and the arguments, for the trigger table; equal triggers share a row."""
         return _path(type(self)), {
             "integration_id": self.integration_id,
             "flokit_conn_id": self.flokit_conn_id,
@@ -235,14 +234,14 @@ class FlokitSyncedTrigger(BaseEventTrigger):
 
     @property
     def name(self) -> str:
-        """Refuse to be taken for a watcher, of which Airflow reads the name."""
+        """Raise an error: Airflow reads this name if the trigger is given where a watcher is expected."""
         raise FlokitArgumentError(
             "FlokitSyncedTrigger is a trigger, not a watcher: write "
             "watchers=[AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))]."
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll and yield events, where Airflow has no shared streams (before 3.3)."""
+        """Poll and yield events; used before Airflow 3.3, which has shared streams."""
         watcher = Watcher(self.integration_id, self.flokit_conn_id, self.on)
         poller = Poller.of(self.flokit_conn_id)
         with poller.reading([self.integration_id]):
@@ -251,7 +250,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
                     yield TriggerEvent(payload)
 
     def shared_stream_key(self) -> tuple[str, ...]:
-        """Return what the poll depends on: watchers with the same key share a stream (Airflow 3.3 and later)."""
+        """Return the key of the poll: watchers with the same key share a stream (Airflow 3.3 and later)."""
         return ("flokit", self.flokit_conn_id, str(self.poll_interval))
 
     @classmethod
@@ -259,7 +258,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
         """
         Make the stream for all watchers with the same key.
 
-        :param kwargs: The arguments of one of them.
+        :param kwargs: The arguments of one of these watchers.
         """
         return WorkspaceStream(kwargs["flokit_conn_id"], kwargs["poll_interval"])
 
