@@ -207,7 +207,7 @@ class FlokitClient:
             said = f"HTTP {status} leads to {where}, and the API key is not sent there"
             todo = "If that is FloKit's API, set it as the connection's API URL (host)"
             return FlokitRequestError(self._message(request, said, todo))
-        new_key = "Put a valid API key into the connection (a key dies at once when it is rotated)"
+        new_key = "Put a valid API key into the connection (a rotated key is no longer valid)"
         kinds: Mapping[int, tuple[type[FlokitError], str]] = {
             401: (FlokitAuthenticationError, new_key),
             403: (FlokitPermissionError, request.on_forbidden),

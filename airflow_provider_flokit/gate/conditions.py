@@ -46,7 +46,7 @@ class Conditions:
     types: tuple[str, ...] = ()  # exactly one integration must have each type
     receipts: Mapping[str, SyncReceipt] = field(default_factory=dict)  # by integration id: the sync that must be done
     synced_after: datetime | None = None  # server time that every last_synced_at must reach
-    start_timeout: float = START_TIMEOUT  # seconds for which an error older than a receipt's sync is forgiven
+    start_timeout: float = START_TIMEOUT  # seconds for which an error older than a receipt's sync is ignored
     fail_on_disconnected: bool = True
     tolerate_failures: bool = False  # only log failures (a sensor's silent_fail)
     single: bool = True  # one integration was asked for, not a list

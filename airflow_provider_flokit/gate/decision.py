@@ -89,11 +89,11 @@ def judge(  # noqa: C901 - one case for each row of the table
     ============== ====================== ================================= ===========================================
     connected      ready                  ready if done, else wait          ready if done, else wait
     syncing        wait                   wait; the last look: as connected wait; the last look: as connected
-    error          failed                 done: ready, with a warning;      done: ready, with a warning; the very error
-                                          else failed                       of the baseline: wait, until ``syncing`` was
-                                                                            seen or ``start_timeout`` is over; else
+    error          failed                 done: ready, with a warning;      done: ready, with a warning; the same error
+                                          else failed                       as in the baseline: wait, until ``syncing``
+                                                                            was seen or ``start_timeout`` is over; else
                                                                             failed
-    disconnected   failed (wait, without  as error (wait, without           as error, but never forgiven
+    disconnected   failed (wait, without  as error (wait, without           done: as error; else failed
                    fail_on_disconnected)  fail_on_disconnected)
     anything else  wait                   wait                              wait
     ============== ====================== ================================= ===========================================

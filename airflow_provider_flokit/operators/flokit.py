@@ -68,7 +68,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     :param deferrable: Wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
     :param poll_interval: Seconds between looks at the integration while waiting. Default 30.
     :param timeout: Seconds the wait may take. Default 3600.
-    :param start_timeout: Seconds for which an error older than this sync is forgiven. Default 300.
+    :param start_timeout: Seconds for which an error older than this sync is ignored. Default 300.
     :param skip_if_synced_within: If the integration is connected and its last success is not older than this timedelta,
         do not sync; the task succeeds and the receipt says so. Default None: always sync.
     :raises FlokitSyncFailedError: if it waited and the sync failed; a retry starts a new sync

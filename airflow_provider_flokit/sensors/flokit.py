@@ -62,7 +62,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         Airflow's default timezone (templated).
     :param flokit_conn_id: Airflow connection of type ``flokit``; a read-only key is enough (templated).
     :param deferrable: Wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
-    :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
+    :param start_timeout: Seconds for which an error older than the receipt's sync is ignored. Default 300.
     :param fail_on_disconnected: If False, wait until a disconnected integration is connected again. No effect with a
         receipt. Default True.
     :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on

@@ -51,7 +51,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
     :param deadline: When the wait ends, in seconds since the epoch. Default: ``timeout`` after the trigger's start.
     :param execution_deadline: When the task's ``execution_timeout`` is over, in seconds since the epoch. Default:
         never.
-    :param start_timeout: Seconds for which an error older than the receipt's sync is forgiven. Default 300.
+    :param start_timeout: Seconds for which an error older than the receipt's sync is ignored. Default 300.
     :param fail_on_disconnected: Whether a disconnected integration ends the wait. Default True.
     :param tolerate_failures: Only log failures and go on waiting. Default False.
     :param try_number: The number of the task's try; the event repeats it. Default: None, unknown.

@@ -111,7 +111,7 @@ def rows_of(look: Look, waiters: Iterable[Waiter]) -> list[Row]:
 def _names(waiter: Waiter, snapshot: Snapshot | None) -> Iterator[tuple[str, str]]:
     """Yield the names of the rows that somebody waits for, each with a message if it is not in FloKit's list."""
     if waiter.conditions is None:
-        yield "not told here", ""
+        yield "not known", ""
         return
     known = snapshot.integrations if snapshot else {}
     for name in waiter.conditions.ids:
