@@ -122,7 +122,7 @@ def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
     if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
         return False
     try:
-        text = json.dumps(arguments)
+        text = json.dumps(arguments, ensure_ascii=False).replace('\\"', '"')  # as templates have it
     except TypeError:  # an XComArg
         return False
     return not re.search(r"\{[{%#]", _TEMPLATE.sub("", text) if AIRFLOW_V_3_3_PLUS else text)

@@ -151,25 +151,25 @@ class Wait:
         """
         before = self._now
         try:
-            self._now, trouble = self._find(snapshot)
+            self._now, unread = self._find(snapshot)
         except (FlokitNotFoundError, FlokitAmbiguousTypeError) as error:
             return self._failed(error)
-        if trouble is None:
+        if not unread:
             self._recovered(snapshot.at)
             self.answered, self._good_at = True, time.monotonic()
-        elif (outcome := self.trouble(trouble)) is not None:
+        elif outcome := self.trouble(min(unread.values(), key=lambda error: isinstance(error, FlokitAPIError))):
             return outcome
         self._server_ahead = snapshot.at - _utcnow()
         self._remember(snapshot.at)
         verdicts = self._verdicts(snapshot.at, last=last)
         self.changes_with_time = any(v.changes_with_time for v in verdicts)
         self._tell(before, verdicts, snapshot.at)
-        if trouble is None and all(v.readiness is Readiness.READY for v in verdicts):
+        if not unread and all(v.readiness is Readiness.READY for v in verdicts):
             return Outcome(Ending.READY, self._now)
         if (outcome := self._sort(before, verdicts, snapshot.at)) is not None:
             return outcome
-        if trouble is not None:  # keep the last state of what could not be read
-            self._now += tuple(i for i in before if all(i.id != each.id for each in self._now))
+        # Keep the last state of what could not be read.
+        self._now += tuple(i for i in before if (i.id in unread or i.type in unread) and i not in self._now)
         return self.timed_out() if last else None
 
     def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
@@ -229,9 +229,9 @@ class Wait:
             self._trouble = None
             self.log.info("FloKit answers again: %s.", listed((state_of(each, at) for each in self._now), "; "))
 
-    def _find(self, snapshot: Snapshot) -> tuple[tuple[Integration, ...], FlokitError | None]:
-        """Return the integrations that the task waits for, and the error if one could not be read."""
-        found, trouble, conditions = [], None, self.conditions
+    def _find(self, snapshot: Snapshot) -> tuple[tuple[Integration, ...], dict[str, FlokitError]]:
+        """Return the integrations that the task waits for, and by id or type why others could not be read."""
+        found, unread, conditions = [], {}, self.conditions
         for find, names in ((snapshot.of_id, conditions.ids), (snapshot.of_type, conditions.types)):
             for name in names:
                 try:
@@ -239,8 +239,8 @@ class Wait:
                 except (FlokitNotFoundError, FlokitAmbiguousTypeError):
                     raise
                 except FlokitError as error:
-                    trouble = error
-        return tuple(found), trouble
+                    unread[name] = error
+        return tuple(found), unread
 
     def _sort(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> Outcome | None:
         """Note which integrations are done and which have failed; return the outcome if that ends the wait."""
@@ -255,9 +255,9 @@ class Wait:
             failure = self._failure(verdicts, at)
             if not self.conditions.tolerate_failures:
                 return self._failed(failure)
-            if before != self._now or failing != self._failing:
+            if failing - self._failing or not set(self._now) <= set(before):
                 self.log.error("%s", failure)
-        self._failing = frozenset(failing)
+        self._failing = (self._failing - {i.id for i in self._now}) | failing
         return None
 
     def _remember(self, at: datetime) -> None:

@@ -32,12 +32,12 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime, now: datetime) -> str:
-    """Return a time in UTC: ``07:50:12 UTC``, ``07:50 UTC`` for a full minute, with the date if it is not today's."""
+    """Return a time in UTC to the second: ``07:50:12 UTC``, with the date if it is not today's."""
     time, now = time.astimezone(UTC), now.astimezone(UTC)
     date = (
         "" if time.date() == now.date() else f"{time.day} {time:%b} " if time.year == now.year else f"{time:%Y-%m-%d} "
     )
-    return f"{date}{time:{'%H:%M:%S' if time.second else '%H:%M'}} UTC"
+    return f"{date}{time:%H:%M:%S} UTC"
 
 
 def ago(time: datetime | None, now: datetime) -> str:
@@ -85,7 +85,7 @@ def status_of(integration: Integration) -> str:
 
 def error_of(integration: Integration) -> str:
     """Return FloKit's error message without a full stop, for use in a sentence."""
-    return shown(integration.error_message or "no reason given").rstrip(".")
+    return shown(integration.error_message or "").rstrip(". ") or "no reason given"
 
 
 def state_of(integration: Integration, now: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -48,12 +49,19 @@ def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> S
     """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
     snapshot, found = _snapshot(client.list(attempts)), {}
     until = time.monotonic() + client.settings.timeout  # for all single reads together
-    for i in ids:
+    for i in random.sample(list(ids), len(ids)):  # else a read that hangs would always keep the same others unread
         if i not in snapshot.integrations:
             late = time.monotonic() > until
-            unread = FlokitUnreachableError(f"FloKit, reading {i}: no answer in time.")
-            found[i] = unread if late else read_singly(client, i, attempts)
+            found[i] = not_in_time(i, client.settings.conn_id) if late else read_singly(client, i, attempts)
     return snapshot.with_singles(found)
+
+
+def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:
+    """Return the error for an integration that was not read because other single reads took too long."""
+    return FlokitUnreachableError(
+        f"FloKit, reading {integration_id} (connection {conn_id!r}): not read in time. It is not in FloKit's list: "
+        f"check its id, and FloKit's status."
+    )
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:

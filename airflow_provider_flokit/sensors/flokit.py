@@ -168,7 +168,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
         with self._ending():
             wait = self._new_wait(context)
-            wait.announced = True  # before the deferral
+            wait.answered = wait.announced = True  # before the deferral
             outcome = FlokitHook(wait.conditions.conn_id).ask(wait, last=True)
             return self._conclude(context, outcome or wait.timed_out(), wait.conditions)
 

@@ -18,10 +18,10 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
-from weakref import WeakKeyDictionary
 
 from airflow_provider_flokit.api import retry
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitError, FlokitUnreachableError
+from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
+from airflow_provider_flokit.hooks._calls import not_in_time
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Poller:
     with backoff. Each wait decides whether the failure ends it.
     """
 
-    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]]] = WeakKeyDictionary()
+    _all: ClassVar[dict[asyncio.AbstractEventLoop, dict[str, Poller]]] = {}
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
@@ -93,6 +93,8 @@ class Poller:
     @classmethod
     def of(cls, conn_id: str) -> Poller:
         """Return the poller of a connection in the running event loop; make one if there is none."""
+        for loop in [loop for loop in cls._all if loop.is_closed()]:
+            del cls._all[loop]
         pollers = cls._all.setdefault(asyncio.get_running_loop(), {})
         if conn_id not in pollers:
             pollers[conn_id] = cls(conn_id)
@@ -111,6 +113,8 @@ class Poller:
         self._places[place] = None
         self._hurry = self._hurry or hurry
         self._set_timer(place)
+        if (trouble := self._trouble) is not None and time.monotonic() < self._asked_to_pause_until:
+            self._act(place, lambda: wait.trouble(trouble))  # there is no poll to tell it
         return place
 
     def leave(self, place: Place) -> None:
@@ -148,6 +152,8 @@ class Poller:
         self._ids.update(ids)
         self._wake.set()
         if self._task is None:
+            if self._backed_off_until < time.monotonic():
+                self._failures = 0
             # In an empty context: with this task's context, the poller would log to this task's log.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
             self._task.add_done_callback(self._ended)
@@ -158,6 +164,7 @@ class Poller:
         self._intervals[interval or _SHORTEST] -= 1
         if not +self._intervals and self._task is not None:
             task, self._task, self._snapshot = self._task, None, None
+            self._timers.clear()
             task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -236,7 +243,7 @@ class Poller:
                 async with asyncio.timeout_at(until), some:
                     return await hook.read_singly(integration_id)
             except TimeoutError:
-                return FlokitUnreachableError(f"FloKit, reading {integration_id}: no answer in time.")
+                return not_in_time(integration_id, self.conn_id)
             except FlokitError as error:  # it hung: the others still get the list
                 return error
 

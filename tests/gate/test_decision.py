@@ -171,9 +171,9 @@ def test_each_cell_of_the_table(row: list[str]) -> None:
 @pytest.mark.parametrize(
     ("waited_for", "look", "reason"),
     [
-        ("sync", "connected", "has not finished sync sync_1, last synced 11:00 UTC (1 h ago)"),
+        ("sync", "connected", "has not finished sync sync_1, last synced 11:00:00 UTC (1 h ago)"),
         ("409", "connected", "has not finished the sync that was running already"),
-        ("synced_after", "connected", "has to sync at or after 12:00 UTC, last synced 11:00 UTC (1 h ago)"),
+        ("synced_after", "connected", "has to sync at or after 12:00:00 UTC, last synced 11:00:00 UTC (1 h ago)"),
         ("sync after error", "error", "is in error: bad token, but that is from before this sync"),
         ("sync behind another", "connected+1", "has synced 12:00:01 UTC (19 s ago), but the requested sync may only"),
     ],

@@ -90,8 +90,8 @@ def test_the_first_line_says_what_why_and_until_when(story: Story) -> None:
         wait.look(snapshot("syncing"))
     (line,) = story.news()
     assert line == (
-        "INFO Waiting for sync sync_1 of int_1, synced at or after 11:30 UTC, at most 1 h, until 13:00 UTC. "
-        "Now: int_1 (stripe) is syncing, last synced 11:00 UTC (1 h ago)."
+        "INFO Waiting for sync sync_1 of int_1, synced at or after 11:30:00 UTC, at most 1 h, until 13:00:00 UTC. "
+        "Now: int_1 (stripe) is syncing, last synced 11:00:00 UTC (1 h ago)."
     )
 
 
@@ -117,7 +117,7 @@ def test_every_five_minutes_a_heartbeat_gives_the_reasons(story: Story) -> None:
         wait.heartbeat()
     (line,) = story.news()
     assert line.startswith("INFO Still waiting after 5 min: int_2 (stripe) is syncing")
-    assert "int_3 (stripe) is connected, but has to sync at or after 11:30 UTC, last synced 11:00 UTC" in line
+    assert "int_3 (stripe) is connected, but has to sync at or after 11:30:00 UTC, last synced 11:00:00 UTC" in line
     assert "int_1" not in line
 
 
@@ -165,7 +165,7 @@ def test_a_failure_of_a_sync_names_the_sync_and_the_last_success(story: Story) -
     """With a receipt: the sync_id, and how long ago the last success was."""
     said = failure(story.wait(receipt=receipt()).look(snapshot("new error")), FlokitSyncFailedError)
     assert said.startswith("int_1 (stripe) is in error: quota exceeded (connection 'flokit_eu', sync sync_1).")
-    assert "Last synced: 11:00 UTC (1 h ago)" in said
+    assert "Last synced: 11:00:00 UTC (1 h ago)" in said
 
 
 def test_a_timeout_gives_the_reason_and_the_last_trouble(story: Story) -> None:
@@ -175,7 +175,7 @@ def test_a_timeout_gives_the_reason_and_the_last_trouble(story: Story) -> None:
     wait.trouble(FlokitServerError("HTTP 503: maintenance."))
     assert timeout(wait.timed_out()).startswith(
         "int_1 (stripe) is in error: bad token, but that is from before this sync; has not finished sync sync_1, "
-        "last synced 11:00 UTC (1 h ago): not ready within 1 h 30 min (connection 'flokit_eu'). "
+        "last synced 11:00:00 UTC (1 h ago): not ready within 1 h 30 min (connection 'flokit_eu'). "
         "The last attempt to ask FloKit failed: HTTP 503: maintenance."
     )
 
@@ -220,6 +220,16 @@ def test_silent_fail_logs_a_failure_once_and_goes_on(story: Story) -> None:
     (line,) = [line for line in story.news() if line.startswith("ERROR")]
     assert "bad token" in line
     assert wait.look(snapshot("connected")) is not None
+
+
+def test_silent_fail_logs_a_failure_once_while_another_cannot_be_read(story: Story) -> None:
+    """The same failure is no news."""
+    wait = story.wait(integration_id=["int_1", "int_2"], tolerate_failures=True)
+    wait.look(snapshot("syncing", state("error", "int_2")))
+    story.news()
+    for _ in range(3):
+        wait.look(snapshot(state("error", "int_2"), unread={"int_1": FlokitServerError("HTTP 503.")}))
+    assert [line.split()[0] for line in story.news()] == ["WARNING"]
 
 
 def test_silent_fail_logs_a_failure_that_is_forgiven_no_longer(story: Story) -> None:

@@ -228,7 +228,7 @@ def test_the_log_tells_the_story_in_a_few_lines(
     assert sense(mode, integration_id=STRIPE).state == "success"
     beginning, *middle, end = lines
     assert beginning.startswith(f"Waiting for {STRIPE}, at most 1 min, until ")
-    assert f"Now: {STRIPE} is syncing, last synced 2024-03-15 12:00 UTC" in beginning
+    assert f"Now: {STRIPE} is syncing, last synced 2024-03-15 12:00:00 UTC" in beginning
     assert end == f"Ready: {STRIPE}."
     if mode == WORKER:
         expected = ["has the unknown status 'paused'", "was paused, now is connected"]

@@ -153,11 +153,12 @@ async def test_a_refusal_that_was_under_way_is_not_told_to_who_joined_since(flok
 
 @in_a_loop
 async def test_what_flokit_asks_outlives_a_wait(flokit: Simulator) -> None:
-    """A pause that was asked of one wait holds for the next one, also if none waits in between."""
+    """A pause that was asked of one wait holds for the next one, also if none waits in between; each is told why."""
     flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(Fault.rate_limited(600))
     for _ in range(3):
-        assert (await fire(deferred(timeout=0.3)))["ending"] == "timed_out"
+        event = await fire(deferred(timeout=0.3))
+        assert (event["ending"], "HTTP 429" in event["message"]) == ("timed_out", True)
     assert gets(flokit) == 1
 
 
