@@ -29,8 +29,8 @@ class Run:
         return self.airflow.query(sql, (self.dag_id, self.run_id))
 
     def state(self) -> str:
-        """Return the run's state."""
-        return str(self.query("state", "dag_run")[0]["state"])
+        """Return the run's state, "" until Airflow has stored the run."""
+        return str(next((row["state"] for row in self.query("state", "dag_run")), ""))
 
     def tasks(self) -> dict[tuple[str, int], str | None]:
         """Return the state of every task instance, by task id and map index (-1: not mapped)."""
