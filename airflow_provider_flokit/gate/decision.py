@@ -11,9 +11,8 @@ call it failed because of an ``error`` that is from last time or from a later sy
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_flokit.errors import shown
 from airflow_provider_flokit.gate.words import ago, error_of, moment, status_of
@@ -36,8 +35,7 @@ class Readiness(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The decision about one integration, and why."""
 
     readiness: Readiness
@@ -46,8 +44,7 @@ class Verdict:
     changes_with_time: bool = False  # the verdict may change although the integration does not
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a wait has seen of an integration."""
 
     last_synced_at: datetime | None = None  # the latest one after the baseline's
@@ -59,14 +56,14 @@ class Seen:
 
     def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:
         """Return what has been seen after one more look, at this server time."""
-        seen = self if self.looked else replace(self, looked=True)
+        seen = self if self.looked else self._replace(looked=True)
         if has_synced_since(now, receipt.baseline) and now.last_synced_at != self.last_synced_at:
-            seen = replace(seen, last_synced_at=now.last_synced_at, successes=self.successes + 1)
+            seen = seen._replace(last_synced_at=now.last_synced_at, successes=self.successes + 1)
         if now.status == IntegrationStatus.SYNCING and not (seen.syncing and seen.syncing_after_error):
-            seen = replace(seen, syncing=True, syncing_after_error=self.error_since is not None)
+            seen = seen._replace(syncing=True, syncing_after_error=self.error_since is not None)
         if now.status == IntegrationStatus.ERROR and self.error_since is None:
             # At the first look, the error may be as old as the request.
-            seen = replace(seen, error_since=at if self.looked else receipt.triggered_at)
+            seen = seen._replace(error_since=at if self.looked else receipt.triggered_at)
         return seen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.errors import shown
@@ -62,6 +61,8 @@ def listed(names: Iterable[str], separator: str = ", ") -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """Return ``did you mean int_01hx4j7stripe?`` with the most similar known name, "" if there is none."""
+    from difflib import get_close_matches  # only a failure needs it: DAG files must be read quickly
+
     closest = get_close_matches(name, known, n=1, cutoff=0.8)  # ids share a prefix
     return f"did you mean {shown(closest[0])}?" if closest else ""
 
