@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_flokit.models import Integration
+
 BACKSTOP: Final = 120.0
 """
 Seconds after a deferred wait's own deadline at which Airflow ends the deferral. Normally the trigger ends it at the
@@ -37,7 +39,7 @@ ask the supervisor of a task, which hangs in the triggerer. The user's own macro
 
 
 class DeferredTask:
-    """The part of the operator and the sensor that resumes them after a deferral."""
+    """The part that the operator and the sensor share: resuming after a deferral, and reading statistics."""
 
     try_began: datetime | None = None
     """When this try began, if Airflow's ``start_date`` is from an earlier try."""
@@ -58,15 +60,20 @@ class DeferredTask:
             return self.execute(context)
         # Airflow gives a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
         if next_method == "__fail__" and "timeout" in str(arguments.get("error", "")).lower():
-            left = execution_left(self, context)
-            limit = self.execution_timeout
-            if limit and left is not None and left <= 0 and limit.total_seconds() < self.timeout:  # Airflow 2.11
+            left, limit = execution_left(self, context), self.execution_timeout
+            if left is not None and left <= 0 and limit.total_seconds() < self.timeout:  # Airflow 2.11
                 raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")
             return self._last_look(context)
         if next_method == "execute_complete":
             # Called directly: BaseSensorOperator would replace the reason of a skip by its own sentence.
             return self.execute_complete(context, **arguments)
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
+    def _statistics(self: Any, integration_id: str) -> Integration | None:
+        """Read an integration for its statistics; imported here, as only few tasks need it."""
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        return FlokitHook(self.flokit_conn_id).statistics(integration_id)
 
 
 def this_try(context: Context) -> int | None:

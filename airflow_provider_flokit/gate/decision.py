@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_flokit.errors import shown
+from airflow_provider_flokit.gate.conditions import START_TIMEOUT
 from airflow_provider_flokit.gate.words import ago, error_of, moment, status_of
 from airflow_provider_flokit.models import IntegrationStatus
 
@@ -74,7 +75,7 @@ def judge(  # noqa: C901 - one case for each row of the table
     *,
     synced_after: datetime | None = None,
     seen: Seen | None = None,
-    start_timeout: float = 300.0,
+    start_timeout: float = START_TIMEOUT,
     fail_on_disconnected: bool = True,
     last: bool = False,
 ) -> Verdict:

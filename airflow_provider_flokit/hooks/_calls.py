@@ -49,10 +49,11 @@ def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> S
     """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
     snapshot, found = _snapshot(client.list(attempts)), {}
     until = time.monotonic() + client.settings.timeout  # for all single reads together
-    for i in random.sample(list(ids), len(ids)):  # else a read that hangs would always keep the same others unread
-        if i not in snapshot.integrations:
-            late = time.monotonic() > until
-            found[i] = not_in_time(i, client.settings.conn_id) if late else read_singly(client, i, attempts)
+    missing = [i for i in ids if i not in snapshot.integrations]
+    random.shuffle(missing)  # else a read that hangs would always keep the same others unread
+    for i in missing:
+        late = time.monotonic() > until
+        found[i] = not_in_time(i, client.settings.conn_id) if late else read_singly(client, i, attempts)
     return snapshot.with_singles(found)
 
 

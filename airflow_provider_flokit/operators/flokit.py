@@ -284,8 +284,3 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         tell_outlets(self, context, self._report)
         store.forget()
         return receipt.to_json()
-
-    def _statistics(self, integration_id: str) -> Integration | None:
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
-        return FlokitHook(self.flokit_conn_id).statistics(integration_id)

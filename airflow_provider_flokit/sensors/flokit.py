@@ -235,8 +235,6 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
         match outcome.ending:
             case Ending.TIMED_OUT:
                 raise AirflowSensorTimeout(outcome.message)
@@ -244,10 +242,9 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
                 raise AirflowTaskTimeout(outcome.message)
             case Ending.FAILED:
                 raise outcome.exception()
-        hook = FlokitHook(conditions.conn_id)
         for now in outcome.integrations:
             if outlets_of(self, now.id):
-                later = hook.statistics(now.id) if now.sync_stats is None else None
+                later = self._statistics(now.id) if now.sync_stats is None else None
                 tell_outlets(self, context, SyncReport(now, conditions.receipts.get(now.id), later))
         self.log.info("Ready: %s.", conditions.describe(timezone.utcnow()))
         states = [integration.to_json() for integration in outcome.integrations]

@@ -103,7 +103,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table."""
-        return _path(type(self)), {name: getattr(self, name) for name in (*ARGUMENTS, *_TIMING)}
+        return classpath(type(self)), {name: getattr(self, name) for name in (*ARGUMENTS, *_TIMING)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the event."""
@@ -225,7 +225,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table; equal triggers share a row."""
-        return _path(type(self)), {
+        return classpath(type(self)), {
             "integration_id": self.integration_id,
             "flokit_conn_id": self.flokit_conn_id,
             "poll_interval": self.poll_interval,
@@ -278,5 +278,6 @@ class FlokitSyncedTrigger(BaseEventTrigger):
                     delivery.saves.append((watcher, memory))
 
 
-def _path(trigger: type) -> str:
+def classpath(trigger: type) -> str:
+    """Return a class's path as in the trigger table."""
     return f"{trigger.__module__}.{trigger.__qualname__}"

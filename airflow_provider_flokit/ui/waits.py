@@ -20,7 +20,7 @@ from sqlalchemy.orm import lazyload
 
 from airflow_provider_flokit.gate.conditions import TEMPLATED, Conditions
 from airflow_provider_flokit.triggers._asset_events import Memory, store_key
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger, classpath
 from airflow_provider_flokit.ui.link import read_conditions
 
 if TYPE_CHECKING:
@@ -140,4 +140,4 @@ def _told_successes(session: Session) -> dict[tuple[int, str], datetime | None]:
 
 
 def _is_a(kind: type) -> ColumnElement[bool]:
-    return Trigger.classpath == f"{kind.__module__}.{kind.__qualname__}"
+    return Trigger.classpath == classpath(kind)
