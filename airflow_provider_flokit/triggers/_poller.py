@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
-import itertools
 import logging
 import random
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
-from airflow_provider_flokit.hooks._calls import not_in_time
+from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 
     from airflow_provider_flokit.gate.snapshot import Snapshot
-    from airflow_provider_flokit.gate.wait import Outcome, Wait
+    from airflow_provider_flokit.gate.wait import Outcome
     from airflow_provider_flokit.models import Integration
 
 log = logging.getLogger(__name__)
@@ -39,14 +37,7 @@ AT_ONCE: Final = 20
 _SHORTEST: Final = 1.0
 """Least seconds between the beginnings of two polls, unless a shorter interval was asked for."""
 
-_LATE: Final = 5.0
-"""Seconds past its deadline at which a wait ends without another look, if the last poll failed."""
-
 _SINGLE_READS: Final = 4  # at once
-_SINGLES_PATIENCE: Final = 30.0
-"""Seconds that all single reads of a poll may take together."""
-
-_LONGEST_PAUSE: Final = 3600.0  # a very long Retry-After must not stop a watcher for days
 _NEVER: Final = float("-inf")
 
 
@@ -56,9 +47,9 @@ class Place:
 
     wait: Wait
     interval: float
-    joined_at: float
     context: contextvars.Context
     future: asyncio.Future[Outcome]
+    timer: asyncio.TimerHandle | None = None  # of the next heartbeat, or of the deadline
     looked: bool = False
 
 
@@ -80,12 +71,10 @@ class Poller:
         self._intervals: Counter[float] = Counter()
         self._ids: Counter[str] = Counter()  # that a snapshot must have
         self._places: dict[Place, None] = {}  # in the order in which they joined
-        self._timers: list[tuple[float, int, Place]] = []  # the next heartbeat, or the deadline
-        self._numbers = itertools.count()
         self._listeners: dict[asyncio.Queue[Snapshot | FlokitError], None] = {}
         self._snapshot: Snapshot | None = None
-        self._trouble: FlokitError | None = None
-        self._failures = 0
+        self._trouble: FlokitError | None = None  # of the last poll
+        self._failures = 0  # in a row
         self._hurry = False  # poll now: a wait has had no look yet, or has reached its deadline
         self._began_at = self._backed_off_until = self._asked_to_pause_until = _NEVER
         self._good_at = 0.0
@@ -108,18 +97,20 @@ class Poller:
         :param interval: Seconds between polls; the shortest interval of all waits counts.
         :param hurry: Whether to poll now, because the wait has had no look yet.
         """
-        place = Place(wait, interval, time.monotonic(), contextvars.copy_context(), self._loop.create_future())
-        self._begin(interval, wait.conditions.ids)
+        place = Place(wait, interval, contextvars.copy_context(), self._loop.create_future())
         self._places[place] = None
-        self._hurry = self._hurry or hurry
         self._set_timer(place)
+        self._hurry = self._hurry or hurry
+        self._begin(interval, wait.conditions.ids)
         if (trouble := self._trouble) is not None and time.monotonic() < self._asked_to_pause_until:
-            self._act(place, lambda: wait.trouble(trouble))  # there is no poll to tell it
+            self._act(place, lambda wait: wait.trouble(trouble))  # there is no poll to tell it
         return place
 
     def leave(self, place: Place) -> None:
         """Stop to judge a wait, whether it is over or not."""
-        self._places.pop(place, None)
+        del self._places[place]
+        if place.timer is not None:
+            place.timer.cancel()
         self._end(place.interval, place.wait.conditions.ids)
 
     async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
@@ -152,167 +143,131 @@ class Poller:
         self._ids.update(ids)
         self._wake.set()
         if self._task is None:
-            if self._backed_off_until < time.monotonic():
-                self._failures = 0
             # In an empty context: with this task's context, the poller would log to this task's log.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
-            self._task.add_done_callback(self._ended)
 
     def _end(self, interval: float, ids: Collection[str]) -> None:
         """Undo :meth:`_begin`; the last call stops the poller, which remembers when it may ask again."""
         self._ids.subtract(ids)
         self._intervals[interval or _SHORTEST] -= 1
         if not +self._intervals and self._task is not None:
-            task, self._task, self._snapshot = self._task, None, None
-            self._timers.clear()
-            task.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task is not self._task:
-            return
-        self._task = None
-        for place in self._places:
-            if not place.future.done():
-                place.future.set_exception(FlokitError(f"The poll of FloKit (connection {self.conn_id!r}) broke."))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("The poll of FloKit (connection %r) broke", self.conn_id, exc_info=error)
+            self._task.cancel()
+            self._task = self._snapshot = None
 
     async def _run(self) -> None:
         async with FlokitAsyncHook(self.conn_id) as hook:
             while True:
                 await self._sleep()
-                began, self._hurry = time.monotonic(), False
-                self._began_at = began
+                self._began_at, self._hurry = time.monotonic(), False
+                places = list(self._places)  # who joins later must not see this poll
                 try:
-                    snapshot = await self._poll(hook)
+                    await self._publish(await self._poll(hook), places)
                 except FlokitError as error:
-                    await self._failed(error, began)
-                except Exception as error:
+                    await self._failed(error, places)
+                except Exception as error:  # a bug must not leave all waits without a poll
                     log.exception("Polling FloKit (connection %r) failed unexpectedly", self.conn_id)
-                    await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), began)
-                else:
-                    await self._publish(snapshot, began)
+                    await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), places)
 
     async def _sleep(self) -> None:
-        """Sleep until the next poll; serve the heartbeats and deadlines that come before it."""
+        """Sleep until the next poll is due."""
         while True:
             self._wake.clear()
-            now = time.monotonic()
-            while self._timers and self._timers[0][0] <= now:
-                self._ring(heapq.heappop(self._timers)[2], now)
             due = self._backed_off_until
             if not self._failures:
-                due = self._began_at + min(+self._intervals, default=_SHORTEST)
+                due = self._began_at + min(+self._intervals)
             if self._hurry:
                 due = min(due, self._began_at + _SHORTEST)
-            due = max(due, self._asked_to_pause_until)
-            if due <= now:
+            left = max(due, self._asked_to_pause_until) - time.monotonic()
+            if left <= 0:
                 return
-            until = min(due, self._timers[0][0]) if self._timers else due
-            timer = self._loop.call_later(until - now, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                timer.cancel()
-
-    def _set_timer(self, place: Place) -> None:
-        due = min(place.wait.deadline, place.wait.heartbeat_at)
-        heapq.heappush(self._timers, (due, next(self._numbers), place))
-
-    def _ring(self, place: Place, now: float) -> None:
-        """Serve a wait's timer."""
-        if place.future.done():
-            return
-        if place.wait.deadline > now:
-            self._act(place, place.wait.heartbeat)
-            self._set_timer(place)
-        elif self._asked_to_pause_until > now:
-            self._act(place, place.wait.timed_out)
-        else:
-            self._hurry = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
 
     async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
         """Read the list, then read what is not in it one by one, a few at once."""
-        listed = await hook.observe(())
+        listed, some = await hook.observe(()), asyncio.Semaphore(_SINGLE_READS)
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
-        random.shuffle(wanted)  # else reads that hang would keep the same others from being read in each poll
-        some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
-            try:
-                async with asyncio.timeout_at(until), some:
-                    return await hook.read_singly(integration_id)
-            except TimeoutError:
-                return not_in_time(integration_id, self.conn_id)
-            except FlokitError as error:  # it hung: the others still get the list
-                return error
+            async with some:
+                return await hook.read_singly(integration_id)
 
         found = await asyncio.gather(*map(read, wanted))
         return listed.with_singles(dict(zip(wanted, found, strict=True)))
 
-    async def _failed(self, error: FlokitError, began: float) -> None:
+    async def _failed(self, error: FlokitError, places: list[Place]) -> None:
         """Tell all waits that a poll failed, and decide when to try again."""
         now = time.monotonic()
+        self._trouble = error
         self._failures += 1
         asked = error.retry_after if isinstance(error, FlokitAPIError) else None
-        pause = min(retry.delay(self._failures, random.random(), asked), _LONGEST_PAUSE)
-        self._backed_off_until = now + pause
-        self._asked_to_pause_until = now + min(asked or 0.0, _LONGEST_PAUSE)
+        self._backed_off_until = now + retry.delay(self._failures, random.random(), asked)
+        self._asked_to_pause_until = now + (asked or 0.0)
         if isinstance(error, FlokitAPIError):
             self._good_at = now
-        self._trouble = error
 
-        def tell(place: Place) -> None:
-            if place.joined_at > began:
-                return
-            wait = place.wait
-            self._act(place, lambda: wait.trouble(error, self._good_at))
-            late = time.monotonic() - wait.deadline
-            # The poll was the last look if it began after the deadline, or ended long after it.
-            if late >= 0 and (began >= wait.deadline or late > _LATE) and not place.future.done():
-                self._act(place, wait.timed_out)
+        def tell(wait: Wait) -> Outcome | None:
+            outcome = wait.trouble(error, self._good_at)
+            # A poll that was under way at the deadline was the last look.
+            return outcome or (wait.timed_out() if wait.deadline <= now else None)
 
-        await self._serve(error, list(self._places), tell)
+        await self._serve(error, places, tell)
 
-    async def _publish(self, snapshot: Snapshot, began: float) -> None:
+    async def _publish(self, snapshot: Snapshot, places: list[Place]) -> None:
         """Give a snapshot to the waits that it concerns."""
+        now = time.monotonic()
         before, self._snapshot = self._snapshot, snapshot
         everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
         changed = set() if before is None else snapshot.changed_since(before)
-        self._trouble, self._failures, self._good_at = None, 0, time.monotonic()
+        self._trouble, self._failures, self._good_at = None, 0, now
         self._asked_to_pause_until = _NEVER
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
-            if place.joined_at > began:
-                return False
-            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= began:
+            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= now:
                 return True
             return not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
 
-        def look(place: Place) -> None:
-            wait, place.looked = place.wait, True
-            self._act(place, lambda: wait.look(snapshot, last=wait.deadline <= began))
-
-        await self._serve(snapshot, filter(is_concerned, list(self._places)), look)
+        concerned = [place for place in places if is_concerned(place)]
+        for place in concerned:
+            place.looked = True
+        await self._serve(snapshot, concerned, lambda wait: wait.look(snapshot, last=wait.deadline <= now))
 
     async def _serve(
-        self, result: Snapshot | FlokitError, places: Iterable[Place], serve: Callable[[Place], None]
+        self, result: Snapshot | FlokitError, places: Iterable[Place], act: Callable[[Wait], Outcome | None]
     ) -> None:
-        """Serve waits in batches, so that the event loop can do other work in between; then serve the listeners."""
+        """Serve the waits in small groups, so that the event loop can do other work in between; then the listeners."""
         for count, place in enumerate(places, 1):
-            if not place.future.done():
-                serve(place)
+            self._act(place, act)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
         for queue in self._listeners:
             queue.put_nowait(result)
 
+    def _set_timer(self, place: Place) -> None:
+        due = min(place.wait.deadline, place.wait.heartbeat_at)
+        place.timer = self._loop.call_later(due - time.monotonic(), self._ring, place)
+
+    def _ring(self, place: Place) -> None:
+        """Serve a wait's heartbeat, or its deadline."""
+        now = time.monotonic()
+        if place.wait.deadline > now:
+            self._act(place, Wait.heartbeat)
+            self._set_timer(place)
+        elif self._asked_to_pause_until > now:
+            self._act(place, Wait.timed_out)
+        else:
+            self._hurry = True
+            self._wake.set()
+
     @staticmethod
-    def _act(place: Place, act: Callable[[], Outcome | None]) -> None:
+    def _act(place: Place, act: Callable[[Wait], Outcome | None]) -> None:
         """Do something for a wait in its task's logging context; its failure does not disturb other waits."""
+        if place.future.done():
+            return
         try:
-            outcome = place.context.run(act)
+            outcome = place.context.run(act, place.wait)
         except Exception as error:  # the trigger reports it
             place.future.set_exception(error)
         else:

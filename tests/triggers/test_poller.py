@@ -17,7 +17,6 @@ import pytest
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.simulator import Fault
-from airflow_provider_flokit.triggers import _poller
 from tests.transport_server import TransportServer, hang
 from tests.triggers.polls import (
     LIST,
@@ -160,23 +159,6 @@ async def test_what_flokit_asks_outlives_a_wait(flokit: Simulator) -> None:
         event = await fire(deferred(timeout=0.3))
         assert (event["ending"], "HTTP 429" in event["message"]) == ("timed_out", True)
     assert gets(flokit) == 1
-
-
-@in_a_loop
-async def test_single_reads_that_hang_hold_up_nobody_for_long(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of a poll have a bound together, however many the list does not hold."""
-    monkeypatch.setattr(_poller, "_SINGLES_PATIENCE", 0.2)
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.slow(600), path="/v1/integrations/*", times=None)
-    lost = [asyncio.create_task(fire(deferred(f"int_{number}"))) for number in range(20)]
-    wait = asyncio.create_task(fire(deferred()))
-    await polls(flokit, 2)
-    flokit.set_state(STRIPE, status="connected")
-    assert (await wait)["ending"] == "ready"
-    for each in lost:
-        each.cancel()
 
 
 # Trouble
