@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -38,7 +39,6 @@ _SHORTEST: Final = 1.0
 """Least seconds between the beginnings of two polls, unless a shorter interval was asked for."""
 
 _SINGLE_READS: Final = 4  # at once
-_NEVER: Final = float("-inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +49,6 @@ class Place:
     interval: float
     context: contextvars.Context
     future: asyncio.Future[Outcome]
-    timer: asyncio.TimerHandle | None = None  # of the next heartbeat, or of the deadline
     looked: bool = False
 
 
@@ -76,7 +75,8 @@ class Poller:
         self._trouble: FlokitError | None = None  # of the last poll
         self._failures = 0  # in a row
         self._hurry = False  # poll now: a wait has had no look yet, or has reached its deadline
-        self._began_at = self._backed_off_until = self._asked_to_pause_until = _NEVER
+        self._began_at = self._backed_off_until = self._asked_to_pause_until = -math.inf
+        self._ring_at = math.inf  # when the next heartbeat or deadline is due
         self._good_at = 0.0
 
     @classmethod
@@ -99,7 +99,7 @@ class Poller:
         """
         place = Place(wait, interval, contextvars.copy_context(), self._loop.create_future())
         self._places[place] = None
-        self._set_timer(place)
+        self._ring_at = min(self._ring_at, wait.deadline, wait.heartbeat_at)
         self._hurry = self._hurry or hurry
         self._begin(interval, wait.conditions.ids)
         if (trouble := self._trouble) is not None and time.monotonic() < self._asked_to_pause_until:
@@ -109,8 +109,6 @@ class Poller:
     def leave(self, place: Place) -> None:
         """Stop to judge a wait, whether it is over or not."""
         del self._places[place]
-        if place.timer is not None:
-            place.timer.cancel()
         self._end(place.interval, place.wait.conditions.ids)
 
     async def results(self, interval: float) -> AsyncIterator[Snapshot | FlokitError]:
@@ -169,20 +167,38 @@ class Poller:
                     await self._failed(FlokitAPIError(f"Polling FloKit failed: {type(error).__name__}."), places)
 
     async def _sleep(self) -> None:
-        """Sleep until the next poll is due."""
+        """Sleep until the next poll is due; serve the heartbeats and deadlines that come before it."""
         while True:
             self._wake.clear()
+            now = time.monotonic()
+            if self._ring_at <= now:
+                self._ring(now)
             due = self._backed_off_until
             if not self._failures:
                 due = self._began_at + min(+self._intervals)
             if self._hurry:
                 due = min(due, self._began_at + _SHORTEST)
-            left = max(due, self._asked_to_pause_until) - time.monotonic()
-            if left <= 0:
+            due = max(due, self._asked_to_pause_until)
+            if due <= now:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(due, self._ring_at) - now):
                     await self._wake.wait()
+
+    def _ring(self, now: float) -> None:
+        """Serve the heartbeats and deadlines that are due; as this looks at all waits, once a second is enough."""
+        next_at = math.inf
+        for place in self._places:
+            wait = place.wait
+            if wait.deadline > now:
+                if wait.heartbeat_at <= now:
+                    self._act(place, Wait.heartbeat)
+                next_at = min(next_at, wait.deadline, wait.heartbeat_at)
+            elif self._asked_to_pause_until > now:
+                self._act(place, Wait.timed_out)
+            else:
+                self._hurry = True
+        self._ring_at = max(next_at, now + 1.0)
 
     async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
         """Read the list, then read what is not in it one by one, a few at once."""
@@ -221,7 +237,7 @@ class Poller:
         everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
         changed = set() if before is None else snapshot.changed_since(before)
         self._trouble, self._failures, self._good_at = None, 0, now
-        self._asked_to_pause_until = _NEVER
+        self._asked_to_pause_until = -math.inf
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
@@ -244,22 +260,6 @@ class Poller:
                 await asyncio.sleep(0)
         for queue in self._listeners:
             queue.put_nowait(result)
-
-    def _set_timer(self, place: Place) -> None:
-        due = min(place.wait.deadline, place.wait.heartbeat_at)
-        place.timer = self._loop.call_later(due - time.monotonic(), self._ring, place)
-
-    def _ring(self, place: Place) -> None:
-        """Serve a wait's heartbeat, or its deadline."""
-        now = time.monotonic()
-        if place.wait.deadline > now:
-            self._act(place, Wait.heartbeat)
-            self._set_timer(place)
-        elif self._asked_to_pause_until > now:
-            self._act(place, Wait.timed_out)
-        else:
-            self._hurry = True
-            self._wake.set()
 
     @staticmethod
     def _act(place: Place, act: Callable[[Wait], Outcome | None]) -> None:
