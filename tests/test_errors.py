@@ -50,19 +50,15 @@ def test_an_argument_error_is_a_value_error() -> None:
     assert [kind.__name__ for kind in CLASSES if issubclass(kind, ValueError)] == ["FlokitArgumentError"]
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_errors_survive_pickling(kind: type[FlokitError]) -> None:
-    """Every exception is made of its message alone, cut at 10,000 characters, and comes back from another process."""
-    error = kind("x" * 10_001)
+@pytest.mark.parametrize(
+    "error",
+    [*(kind("x") for kind in CLASSES), FlokitRateLimitError("x", retry_after=7.0)],
+    ids=lambda e: type(e).__name__,
+)
+def test_errors_survive_pickling(error: FlokitError) -> None:
+    """Every exception is made of its message alone, and comes back from another process with all that it knows."""
     back = pickle.loads(pickle.dumps(error))  # noqa: S301 - own data
-    assert type(back) is kind
-    assert str(back) == str(error) == "x" * 9_999 + "…"
-
-
-def test_retry_after_is_kept() -> None:
-    """An API error knows when the server asked to come back, after pickling too."""
-    error = FlokitRateLimitError("x", retry_after=7.0)
-    assert pickle.loads(pickle.dumps(error)).retry_after == error.retry_after == 7.0  # noqa: S301 - own data
+    assert (type(back), str(back), vars(back)) == (type(error), "x", vars(error))
 
 
 @pytest.mark.parametrize(
