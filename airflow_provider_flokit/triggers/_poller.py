@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
-from airflow_provider_flokit.hooks._calls import not_in_time
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ _LATE: Final = 5.0
 """Seconds past its deadline at which a wait ends without another look, if the last poll failed."""
 
 _SINGLE_READS: Final = 4  # at once
-_SINGLES_PATIENCE: Final = 30.0
-"""Seconds that all single reads of a poll may take together."""
 
 _LONGEST_PAUSE: Final = 3600.0  # a very long Retry-After must not stop a watcher for days
 _NEVER: Final = float("-inf")
@@ -235,15 +232,12 @@ class Poller:
         """Read the list, then read what is not in it one by one, a few at once."""
         listed = await hook.observe(())
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
-        random.shuffle(wanted)  # else reads that hang would keep the same others from being read in each poll
-        some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
+        some = asyncio.Semaphore(_SINGLE_READS)
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
             try:
-                async with asyncio.timeout_at(until), some:
+                async with some:
                     return await hook.read_singly(integration_id)
-            except TimeoutError:
-                return not_in_time(integration_id, self.conn_id)
             except FlokitError as error:  # it hung: the others still get the list
                 return error
 

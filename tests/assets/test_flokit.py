@@ -33,7 +33,7 @@ def test_it_is_the_integration_of_a_connection() -> None:
 
 @needs_airflow_3
 def test_it_takes_what_every_asset_takes() -> None:
-    """Its name comes from the arguments unless one is given; watchers and group are handed on, a bare trigger is refused."""
+    """Its name comes from the arguments unless one is given; watchers and group are handed on, no bare trigger."""
     from airflow.sdk import AssetWatcher
 
     watcher = AssetWatcher(name="stripe", trigger=FlokitSyncedTrigger(integration_id=STRIPE))
