@@ -37,7 +37,7 @@ def test_pauses_that_flokit_asks_for_are_spread_to_twice_that() -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        (" 7 ", 7),
+        ("7", 7),
         ("0", 0),
         (format_datetime(NOON + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOON - timedelta(seconds=90), usegmt=True), 0),
