@@ -116,13 +116,6 @@ def test_calls_of_a_block_share_a_session(sim: Simulator, connect: Callable[...,
 # The connection
 
 
-def test_making_a_hook_asks_nobody(sim: Simulator) -> None:
-    """A hook may be made while a DAG is read: neither Airflow's connection nor FloKit is looked at."""
-    FlokitHook("flokit_nowhere")
-    FlokitAsyncHook("flokit_nowhere")
-    assert sim.requests == []
-
-
 def test_an_undefined_connection_may_be_there_at_a_retry(hook: BothHooks) -> None:
     """A secrets backend that is away looks just the same, so Airflow is to spend its retries on it."""
     with pytest.raises(FlokitConnectionNotFoundError) as caught:
