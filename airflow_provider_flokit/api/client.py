@@ -234,7 +234,7 @@ class FlokitClient:
         except ValueError:
             return ""
         message = fields.get("message") or fields.get("error")
-        if not isinstance(message, str) or not message.strip():
+        if not message or not isinstance(message, str):
             return ""
         return f": {shown(self.settings.redact(message)).rstrip('.')}"
 

@@ -86,7 +86,7 @@ ROWS = [
     Row("401", 401, FlokitAuthenticationError, "HTTP 401: Invalid or missing API key. Put a valid API key into"),
     Row("403", 403, FlokitPermissionError, "HTTP 403: This operation requires a read-write key. The API key may not"),
     Row("403 on POST", 403, FlokitPermissionError, "and this one is read-only: put another one there.", SYNC),
-    Row("404", 404, FlokitNotFoundError, "HTTP 404: Not found. Check the integration's id and that the key belongs"),
+    Row("404", Fault.answer(404, b"{}"), FlokitNotFoundError, "HTTP 404. Check the integration's id and that the key"),
     Row("404 of the list", 404, FlokitNotFoundError, "Not found. Check the connection's API URL (host).", LIST),
     Row("409 on GET", 409, FlokitRequestError, NO_REPEAT),
     Row("409 on POST", 409, FlokitSyncAlreadyRunningError, "A sync is running already; wait for it.", SYNC),
@@ -174,7 +174,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.mark.usefixtures("pauses")
 def test_nobody_listens(hook: BothHooks, connect: Callable[..., None], closed: str, resolver: threading.Event) -> None:
-    """The message tells what it was: the server, its name or the proxy."""
+    """The message tells what it was: the server, its name or the proxy; of a wrong proxy it shows nothing."""
     connect(closed, retry_limit=1)
     assert "Connection refused" in str(hook.failure(Unreachable, *GET))
     resolver.set()
@@ -182,6 +182,10 @@ def test_nobody_listens(hook: BothHooks, connect: Callable[..., None], closed: s
     assert "Name or service not known" in str(hook.failure(Unreachable, *GET))
     connect("https://flokit.invalid", retry_limit=1, proxies={"https": closed})
     assert "the proxy cannot be used ([Errno 111] Connection refused)" in str(hook.failure(Unreachable, *GET))
+    connect("https://flokit.invalid", retry_limit=1, proxies={"https": "http://user:pr0xyw0rd@[proxy"})
+    message = str(hook.failure(Unreachable, *GET))
+    assert "the URL of the API or of the proxy is not valid" in message
+    assert "pr0xyw0rd" not in message
 
 
 @pytest.mark.parametrize(
