@@ -22,7 +22,7 @@ def get_provider_info() -> dict[str, Any]:
         "schemes": ["flokit"],
         "handler": f"{assets}.sanitize_uri",
         "to_openlineage_converter": f"{assets}.convert_asset_to_openlineage",
-        "factory": f"{assets}.create_asset",
+        "factory": f"{assets}.flokit_asset",
     }
     return {
         "package-name": "airflow-provider-flokit",

@@ -38,19 +38,9 @@ if TYPE_CHECKING:
 SHOWN_LENGTH = 500
 """The longest text from outside that a message shows, in characters."""
 
-MESSAGE_LENGTH = 10_000
-"""The longest message, in characters, even if it names many integrations."""
-
 
 class FlokitError(AirflowException):
-    """
-    Root of all exceptions of this package.
-
-    :param message: What happened and what to do; cut at 10,000 characters.
-    """
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(cut(message, MESSAGE_LENGTH))
+    """Root of all exceptions of this package."""
 
 
 class FlokitPermanentError(FlokitError, AirflowFailException):
@@ -145,14 +135,10 @@ class FlokitWaitTimeoutError(FlokitError):
 
 def shown(text: object) -> str:
     """Make a text from outside fit for a message: one line, printable, cut at 500 characters."""
-    return cut(escaped(" ".join(str(text)[: SHOWN_LENGTH * 4].split())), SHOWN_LENGTH)
+    line = escaped(" ".join(str(text).split()))
+    return line if len(line) <= SHOWN_LENGTH else f"{line[: SHOWN_LENGTH - 1]}…"
 
 
 def escaped(text: str) -> str:
     """Replace characters that are invisible or control a terminal; line breaks and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
-
-
-def cut(text: str, length: int) -> str:
-    """Cut a text to a length, and end it with an ellipsis if it was longer."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -8,7 +8,6 @@ trigger arguments and the task state store.
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -67,7 +66,7 @@ class SyncStats:
         return cls(
             events_last_24h=_field(fields, "events_last_24h", int),
             events_total=_field(fields, "events_total", int),
-            earliest_event_at=_time(fields, "earliest_event_at"),
+            earliest_event_at=_optional(fields, "earliest_event_at", datetime),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -119,9 +118,9 @@ class Integration:
                 log.warning("FloKit's sync_stats cannot be used: %s", error)
         return cls(
             id=_field(fields, "id", str),
-            type=sys.intern(_field(fields, "type", str)),  # saves memory: thousands of integrations have few types
-            status=IntegrationStatus(status) if status in _DOCUMENTED else status,
-            last_synced_at=_time(fields, "last_synced_at"),
+            type=_field(fields, "type", str),
+            status=_DOCUMENTED.get(status, status),
+            last_synced_at=_optional(fields, "last_synced_at", datetime),
             error_message=_optional(fields, "error_message", str),
             sync_stats=stats,
         )
@@ -173,9 +172,6 @@ class SyncReceipt:
         :raises MalformedDataError: if it is not a receipt
         """
         fields = _object(data, "receipt")
-        triggered_at = _time(fields, "triggered_at")
-        if triggered_at is None:
-            raise MalformedDataError("'triggered_at' is missing")
         baseline = Integration.from_json(fields.get("baseline"))
         integration_id = _field(fields, "integration_id", str)
         if baseline.id != integration_id:
@@ -183,7 +179,7 @@ class SyncReceipt:
         return cls(
             integration_id=integration_id,
             baseline=baseline,
-            triggered_at=triggered_at,
+            triggered_at=_field(fields, "triggered_at", datetime),
             sync_id=_optional(fields, "sync_id", str),
             idempotency_key=_optional(fields, "idempotency_key", str),
             skipped=_optional(fields, "skipped", bool) or False,
@@ -237,7 +233,7 @@ def timestamp(time: datetime | None) -> str | None:
     return None if time is None else as_utc(time).isoformat().replace("+00:00", "Z")
 
 
-_DOCUMENTED = frozenset(map(str, IntegrationStatus))
+_DOCUMENTED = {str(status): status for status in IntegrationStatus}
 
 
 def _object(data: object, what: str) -> Mapping[str, Any]:
@@ -255,14 +251,11 @@ def _field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 def _optional(fields: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     value = fields.get(name)
+    if kind is datetime and isinstance(value, str):
+        try:
+            value = parse_time(value)
+        except MalformedDataError as error:
+            raise MalformedDataError(f"{name!r} is {error}") from None
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise MalformedDataError(f"{name!r} is of the wrong type")
     return value
-
-
-def _time(fields: Mapping[str, Any], name: str) -> datetime | None:
-    text = _optional(fields, name, str)
-    try:
-        return None if text is None else parse_time(text)
-    except MalformedDataError as error:
-        raise MalformedDataError(f"{name!r} is {error}") from None

@@ -55,29 +55,25 @@ def test_documented_integrations_are_read() -> None:
     assert failed.error_message == "Webhook signature verification failed — check your signing secret"
 
 
-NO_EVENTS = {"events_last_24h": 0, "events_total": 0, "earliest_event_at": None}
-
-
-@pytest.mark.parametrize("sample", [CONNECTED, FAILED, SINGLE, {**FAILED, "sync_stats": NO_EVENTS}])
+@pytest.mark.parametrize("sample", [CONNECTED, FAILED, SINGLE])
 def test_integrations_are_written_as_they_came(sample: dict[str, Any]) -> None:
     """An integration is written as FloKit writes it, with sync_stats only where they were read."""
     assert Integration.from_json(sample).to_json() == sample
 
 
 @pytest.mark.parametrize(
-    "receipt",
+    "changes",
     [
-        RECEIPT,
-        {**RECEIPT, "sync_id": None},
-        {**RECEIPT, "sync_id": None, "idempotency_key": None, "skipped": True},
-        {**RECEIPT, "baseline": {**SINGLE, "status": "paused", "last_synced_at": None}},
+        {},
+        {"sync_id": None, "idempotency_key": None, "skipped": True},
+        {"baseline": {**FAILED, "id": SINGLE["id"], "status": "paused", "last_synced_at": None}},
     ],
-    ids=["triggered", "attached", "skipped", "never synced"],
+    ids=["triggered", "skipped", "never synced"],
 )
-def test_receipts_come_back_equal(receipt: dict[str, Any]) -> None:
+def test_receipts_come_back_equal(changes: dict[str, Any]) -> None:
     """A receipt, its baseline and their statistics are the same after a way through JSON, as XComs go it."""
-    read = SyncReceipt.from_json(receipt)
-    assert read.to_json() == receipt
+    read = SyncReceipt.from_json(RECEIPT | changes)
+    assert read.to_json() == RECEIPT | changes
     assert SyncReceipt.from_json(json.loads(json.dumps(read.to_json()))) == read
 
 
@@ -110,10 +106,8 @@ def test_optional_fields(field: str, value: object) -> None:
     ("text", "expected"),
     [
         ("2024-03-15T12:00:00Z", NOON),
-        ("2024-03-15 12:00:00", NOON),
         ("2024-03-15T14:00:00+02:00", NOON),
-        ("2024-03-15T12:00:00.123456789Z", NOON + timedelta(microseconds=123456)),
-        ("2024-03-15T12:00:00.750", NOON + timedelta(milliseconds=750)),
+        ("2024-03-15 12:00:00.123456789", NOON + timedelta(microseconds=123456)),
     ],
 )
 def test_times(text: str, expected: datetime) -> None:
@@ -126,11 +120,7 @@ def test_times(text: str, expected: datetime) -> None:
 # What is malformed
 
 
-@pytest.mark.parametrize(
-    "stats",
-    [[], *(changed(STATS, "events_total", value) for value in (ABSENT, None, "fk_rw_s3cr3t", True))],
-    ids=["list", "absent", "null", "text", "flag"],
-)
+@pytest.mark.parametrize("stats", [[], *(changed(STATS, "events_total", value) for value in (ABSENT, "s3cr3t", True))])
 def test_malformed_statistics_are_none_with_a_warning(stats: Any, caplog: pytest.LogCaptureFixture) -> None:
     """No sync and no wait fails over them; the warning names the field, not its value."""
     assert Integration.from_json({**SINGLE, "sync_stats": stats}) == Integration.from_json(CONNECTED)
@@ -142,15 +132,15 @@ def test_malformed_statistics_are_none_with_a_warning(stats: Any, caplog: pytest
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        *((changed(CONNECTED, field, value), f"{field!r} is {problem}")
-          for field in ("id", "type", "status")
-          for value, problem in ((ABSENT, "missing"), ("", "missing"), (5, "of the wrong type"))),
+        (changed(CONNECTED, "id", ABSENT), "'id' is missing"),
+        (changed(CONNECTED, "type", ""), "'type' is missing"),
+        (changed(CONNECTED, "status", 5), "'status' is of the wrong type"),
         (changed(CONNECTED, "last_synced_at", "fk_rw_s3cr3t"), "'last_synced_at' is not an ISO 8601 time"),
         (changed(CONNECTED, "last_synced_at", 5), "'last_synced_at' is of the wrong type"),
         (changed(CONNECTED, "error_message", 5), "'error_message' is of the wrong type"),
         ("connected", "the integration is not a JSON object"),
     ],
-)  # fmt: skip
+)
 def test_malformed_integration(data: object, says: str) -> None:
     """A field that is missing or of another type is refused by its name; its value is not shown."""
     with pytest.raises(MalformedDataError) as caught:

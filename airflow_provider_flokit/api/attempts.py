@@ -25,35 +25,27 @@ class Attempts:
     The attempts of one call, and whether somebody still waits for it.
 
     :param retries: Attempts after the first; None: the connection's ``retry_limit``.
-    :param patience: Seconds that all pauses together may take; None: no limit.
+    :param patience: Seconds that all pauses together may take; default: no limit.
     """
 
-    def __init__(self, retries: int | None = None, patience: float | None = None) -> None:
+    def __init__(self, retries: int | None = None, patience: float = float("inf")) -> None:
         self.retries = retries
         self.patience = patience
         self.overdue_at = float("inf")
         """Monotonic time at which an attempt that has not ended is given up."""
-        self._given_up = threading.Event()
-
-    @property
-    def given_up(self) -> bool:
-        """Whether nobody waits for the call any more."""
-        return self._given_up.is_set()
+        self.given_up = threading.Event()
+        """Set if nobody waits for the call any more: no further attempt begins."""
 
     def begin(self, timeout: float) -> None:
         """Note that an attempt begins, which should end within its timeout; raise if nobody waits for the call."""
-        if self.given_up:
+        if self.given_up.is_set():
             raise FlokitError("This call was given up.")
         self.overdue_at = time.monotonic() + timeout + _OVERDUE
 
     def pause(self, seconds: float) -> None:
         """Wait before the next attempt; stop if nobody waits for the call any more."""
         self.overdue_at = float("inf")
-        self._given_up.wait(seconds)
-
-    def give_up(self) -> None:
-        """Start no further attempt."""
-        self._given_up.set()
+        self.given_up.wait(seconds)
 
 
 async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> T:
@@ -84,5 +76,5 @@ async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> 
             await asyncio.wait([future], timeout=min(left, 1.0))
         return future.result()
     finally:
-        attempts.give_up()
+        attempts.given_up.set()
         future.cancel()

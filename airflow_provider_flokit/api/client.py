@@ -11,7 +11,6 @@ import json
 import logging
 import random
 import re
-import sys
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -57,7 +56,10 @@ LIST_PATH: Final = "/v1/integrations"
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """The largest answer in bytes; a list of 10,000 integrations has about 2 MiB."""
 
+_FAILURES: Final = (OSError, urllib3.exceptions.HTTPError)  # the exceptions of requests are OSErrors
 _CHECK_URL: Final = "Check the connection's API URL (host)"
+_CHECK_ID: Final = "Check the integration's id and that the key belongs to its workspace"
+_READ_WRITE: Final = "Triggering a sync needs a read-write key, and this one is read-only: put another one there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,12 @@ class Answer(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Request(Generic[T]):
-    """One call of the API: what to send, how to read the answer, and what to advise if it fails."""
+    """One call of the API: what to send, and how to read the answer."""
 
     doing: str
     method: str
     path: str
     read: Callable[[bytes], T]
-    on_forbidden: str
-    on_not_found: str = "Check the integration's id and that the key belongs to its workspace"
     idempotency_key: str | None = None
 
 
@@ -103,8 +103,7 @@ class FlokitClient:
 
     def list(self, attempts: Attempts) -> Answer[Sequence[Integration]]:
         """List all integrations except malformed ones; as long as the answer is the same, return the same object."""
-        doing, forbidden = "listing the integrations", "The API key may not list integrations"
-        answer = self._call(_Request(doing, "GET", LIST_PATH, self._read_list, forbidden, _CHECK_URL), attempts)
+        answer = self._call(_Request("listing the integrations", "GET", LIST_PATH, self._read_list), attempts)
         found, malformed = answer.value
         return Answer(found, answer.at, malformed)
 
@@ -117,8 +116,7 @@ class FlokitClient:
                 raise MalformedDataError("'integration' is another one than was asked for")
             return integration
 
-        doing, forbidden = f"reading {integration_id}", "The API key may not read this integration"
-        return self._call(_Request(doing, "GET", _path(integration_id), read, forbidden), attempts)
+        return self._call(_Request(f"reading {integration_id}", "GET", _path(integration_id), read), attempts)
 
     def sync(self, integration_id: str, idempotency_key: str | None, attempts: Attempts) -> Answer[str]:
         """Start a sync and return its sync_id; all attempts send the same ``Idempotency-Key``; default: a new one."""
@@ -126,8 +124,7 @@ class FlokitClient:
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
             raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
         doing, path = f"triggering a sync of {integration_id}", f"{_path(integration_id)}/sync"
-        forbidden = "Triggering a sync needs a read-write key, and this one is read-only: put another one there"
-        return self._call(_Request(doing, "POST", path, _read_sync_id, forbidden, idempotency_key=key), attempts)
+        return self._call(_Request(doing, "POST", path, _read_sync_id, key), attempts)
 
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
         """Send a request until it succeeds, fails for good, or no attempt is left."""
@@ -139,13 +136,13 @@ class FlokitClient:
             if isinstance(outcome, Answer):
                 return outcome
             failures += 1
-            if not isinstance(outcome, FlokitAPIError) or failures > retries or attempts.given_up:
+            if not isinstance(outcome, FlokitAPIError) or failures > retries or attempts.given_up.is_set():
                 raise outcome
             if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
                 raise outcome
             pause = retry.delay(failures, random.random(), outcome.retry_after)
             paused += pause
-            if attempts.patience is not None and paused > attempts.patience:
+            if paused > attempts.patience:
                 raise outcome
             log.warning("%s Trying again in %.1f s.", outcome, pause)
             attempts.pause(pause)
@@ -157,7 +154,7 @@ class FlokitClient:
         Errors are returned, not raised here: if they were raised, their context would be an exception of requests,
         which holds the key.
         """
-        timeout, sent, handled = self.settings.timeout, time.monotonic(), sys.exception()
+        timeout, sent = self.settings.timeout, time.monotonic()
         try:
             with self.session.request(
                 request.method,
@@ -177,8 +174,8 @@ class FlokitClient:
                         return self._malformed(request, response, f"it is larger than {BODY_LIMIT >> 20} MiB")
                     if time.monotonic() - sent > timeout:
                         return self._unanswered(request, f"timed out after {timeout:g} s")
-        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests' own are OSErrors
-            return self._unanswered(request, _reason(error, timeout, handled))
+        except _FAILURES as error:
+            return self._unanswered(request, _reason(error, timeout))
         return self._read(request, response, bytes(body))
 
     def _read(self, request: _Request[T], response: requests.Response, body: bytes) -> Answer[T] | FlokitError:
@@ -207,11 +204,13 @@ class FlokitClient:
             said = f"HTTP {status} leads to {where}, and the API key is not sent there"
             todo = "If that is FloKit's API, set it as the connection's API URL (host)"
             return FlokitRequestError(self._message(request, said, todo))
-        new_key = "Put a valid API key into the connection (a rotated key is no longer valid)"
         kinds: Mapping[int, tuple[type[FlokitError], str]] = {
-            401: (FlokitAuthenticationError, new_key),
-            403: (FlokitPermissionError, request.on_forbidden),
-            404: (FlokitNotFoundError, request.on_not_found),
+            401: (
+                FlokitAuthenticationError,
+                "Put a valid API key into the connection (a rotated key is no longer valid)",
+            ),
+            403: (FlokitPermissionError, _READ_WRITE if request.method == "POST" else "The API key may not do this"),
+            404: (FlokitNotFoundError, _CHECK_URL if request.path == LIST_PATH else _CHECK_ID),
         }
         error, todo = kinds.get(status, (FlokitRequestError, f"A repeat would not change this. {_CHECK_URL}"))
         return error(self._message(request, said, todo))
@@ -235,7 +234,7 @@ class FlokitClient:
         except ValueError:
             return ""
         message = fields.get("message") or fields.get("error")
-        if not isinstance(message, str) or not message.strip():
+        if not message or not isinstance(message, str):
             return ""
         return f": {shown(self.settings.redact(message)).rstrip('.')}"
 
@@ -281,14 +280,9 @@ class _KeyAuth(requests.auth.AuthBase):
         self._settings = settings
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if _origin(str(request.url)) == _origin(self._settings.base_url):
+        if str(request.url).startswith(f"{self._settings.base_url}/"):
             request.headers["Authorization"] = f"Bearer {self._settings.api_key}"
         return request
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _proxies(settings: FlokitSettings) -> dict[str, Any]:
@@ -299,7 +293,7 @@ def _proxies(settings: FlokitSettings) -> dict[str, Any]:
     return {"no_proxy": host} if is_loopback(host) else {}
 
 
-def _reason(error: Exception, timeout: float, handled: BaseException | None) -> str:
+def _reason(error: Exception, timeout: float) -> str:
     """Say why no answer came: the kind of error, and the message of its first cause."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return f"timed out after {timeout:g} s"
@@ -311,7 +305,7 @@ def _reason(error: Exception, timeout: float, handled: BaseException | None) -> 
     elif isinstance(error, requests.exceptions.SSLError):
         what = "TLS failed"
     cause: BaseException = error
-    while cause.__context__ not in (None, handled):  # the exception that the caller was handling is not a cause
+    while isinstance(cause.__context__, _FAILURES):
         cause = cause.__context__
     return f"{what} ({shown(cause)})"
 
@@ -319,7 +313,7 @@ def _reason(error: Exception, timeout: float, handled: BaseException | None) -> 
 def _server_time(response: requests.Response) -> datetime:
     try:
         return as_utc(parsedate_to_datetime(response.headers["Date"]))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError):
         return datetime.now(tz=UTC)
 
 

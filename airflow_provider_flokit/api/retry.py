@@ -6,10 +6,10 @@ Pure functions: no I/O, no clock. Single calls and the shared poll use the same 
 
 from __future__ import annotations
 
-import re
-from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
+
+from airflow_provider_flokit.models import as_utc
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,11 +44,10 @@ def delay(failures: int, jitter: float, retry_after: float | None = None) -> flo
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for, from seconds or a date; None if it is neither."""
-    text = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
+    text = value or ""
+    if text.isdecimal():
         return float(text)
     try:
-        time = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+        return max((as_utc(parsedate_to_datetime(text)) - now).total_seconds(), 0.0)
+    except ValueError:
         return None
-    return max(((time if time.tzinfo else time.replace(tzinfo=UTC)) - now).total_seconds(), 0.0)

@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_provider_flokit.errors import FlokitConfigError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_HOST: Final = "https://api.flokit.ai"
-EXTRAS: Final = ("timeout", "retry_limit", "verify", "proxies", "allow_insecure_http")
-
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
-_FLAGS: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+_URL: Final = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?/?")
+"""The field host in lower case: scheme and port are optional."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +53,20 @@ class FlokitSettings:
 
         The values of ``extra`` may be JSON values or texts; empty values are ignored.
         """
-        reader = _Reader(conn_id, conn.extra)
-        insecure = reader.flag("allow_insecure_http")
-        return cls(
-            conn_id=conn_id,
-            base_url=reader.base_url(conn.host, conn.schema, conn.port, insecure=insecure),
-            api_key=reader.api_key(conn.password),
-            timeout=reader.number("timeout", 30.0, above=0),
-            retry_limit=int(reader.number("retry_limit", 4, whole=True)),
-            verify=reader.verify(),
-            proxies=reader.proxies(),
-            unknown_extras=tuple(name for name in reader.extras if name not in EXTRAS),
-        )
+        try:
+            extras = _extras(conn.extra)
+            unknown = tuple(name for name in extras if name not in EXTRAS)
+            known = {name: extras[name] for name in EXTRAS if name in extras}
+            insecure = known.pop("allow_insecure_http", False)
+            return cls(
+                conn_id=conn_id,
+                base_url=_base_url(conn.host, conn.schema, conn.port, insecure=insecure),
+                api_key=_api_key(conn.password),
+                unknown_extras=unknown,
+                **known,
+            )
+        except _WrongFieldError as error:
+            raise FlokitConfigError(f"Airflow connection {conn_id!r}: {error}.") from None
 
     def redact(self, text: str) -> str:
         """Replace the API key, plain or percent-encoded, by ``***`` in a text that FloKit wrote."""
@@ -81,94 +81,78 @@ def is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
-class _Reader:
-    """Reads single fields; every error names the connection and the field."""
+class _WrongFieldError(Exception):
+    """A field, and what is wrong with it."""
 
-    def __init__(self, conn_id: str, extra: Any) -> None:
-        self.conn_id = conn_id
-        if isinstance(extra, str):
-            try:
-                extra = json.loads(extra or "{}")
-            except ValueError:
-                extra = ...
-        if not isinstance(extra, dict | None):
-            raise self.wrong("extra", "is not a JSON object")
-        self.extras = {name: value for name, value in (extra or {}).items() if value not in (None, "")}
 
-    def wrong(self, name: str, problem: str) -> FlokitConfigError:
-        return FlokitConfigError(f"Airflow connection {self.conn_id!r}: {name} {problem}.")
+EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "timeout": (lambda v: type(v) in (int, float) and 0 < v < math.inf, "is not a number of seconds above 0"),
+    "retry_limit": (lambda v: type(v) is int and v >= 0, "is not a whole number, 0 or more"),
+    "verify": (
+        lambda v: isinstance(v, bool) or (isinstance(v, str) and Path(v).exists()),
+        "is neither true, false nor the path of an existing CA bundle",
+    ),
+    "proxies": (
+        lambda v: isinstance(v, dict) and all(isinstance(url, str) for url in v.values()),
+        'is not a JSON object such as {"https": "http://proxy.example:3128"}',
+    ),
+    "allow_insecure_http": (lambda v: isinstance(v, bool), "is neither true nor false"),
+}
+"""Each extra: how to tell that its value is right, and what is wrong otherwise."""
 
-    def api_key(self, password: str | None) -> str:
-        if not password:
-            problem = "is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
-            raise self.wrong("API Key (password)", problem)
-        if not re.fullmatch(r"[!-~]+", password):
-            problem = "holds characters that an HTTP header cannot carry, such as a line break at its end. Copy it anew"
-            raise self.wrong("API Key (password)", problem)
-        return password
 
-    def base_url(self, host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
-        """Return scheme, host and port; the field host may have all three, schema and port are separate fields."""
-        text = (host or DEFAULT_HOST).strip().removesuffix("/")
-        if text.count(":") > 1 and "://" not in text and "[" not in text:
-            text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
-        try:
-            parts = urlsplit(text if "://" in text else f"//{text}")
-            own_port = parts.port
-        except ValueError:
-            parts, own_port = urlsplit(""), None
-        name = parts.netloc.removesuffix(f":{own_port}")
-        if not _HOST.fullmatch(name) or parts.path or parts.query or parts.fragment:
-            raise self.wrong("API URL (host)", "is not host, host:port or http(s)://host[:port] alone")
-        schema = (schema or "").lower()
-        for field_name, own, separate in (("schema", parts.scheme, schema), ("port", own_port, port)):
-            if own and separate and str(own) != str(separate):
-                raise self.wrong(field_name, "contradicts the API URL (host); leave one of them out")
-        scheme = parts.scheme or schema or "https"
-        if scheme not in ("http", "https"):
-            raise self.wrong("API URL (host)" if parts.scheme else "schema", "is neither http nor https")
-        if scheme == "http" and not is_loopback(str(parts.hostname)) and not insecure:
-            problem = "is plain http: the API key would cross the network unencrypted. Use https, or accept that with "
-            raise self.wrong("API URL (host)", f"{problem}the extra allow_insecure_http set to true")
-        number = own_port or port
-        if number and number not in range(1, 65536):
-            raise self.wrong("port", "is not between 1 and 65535")
-        return f"{scheme}://{name.lower()}" + (f":{number}" if number else "")
+def _extras(extra: Any) -> dict[str, Any]:
+    """Return the extras that are not empty, known ones checked."""
+    fields = _decoded(extra or {})
+    if not isinstance(fields, dict):
+        raise _WrongFieldError("extra is not a JSON object")
+    extras = {name: value for name, text in fields.items() if (value := _decoded(text)) not in (None, "")}
+    for name, (is_right, problem) in EXTRAS.items():
+        if name in extras and not is_right(extras[name]):
+            raise _WrongFieldError(f"extra {name!r} {problem}")
+    return extras
 
-    def number(self, name: str, default: float, *, above: float = -1, whole: bool = False) -> float:
-        value = self.extras.get(name, default)
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not (above < number < math.inf) or (whole and number != int(number)):
-            kind = "whole number, 0 or more" if whole else f"number of seconds above {above:g}"
-            raise self.wrong(f"extra {name!r}", f"is not a {kind}")
-        return number
 
-    def flag(self, name: str) -> bool:
-        flag = _FLAGS.get(str(self.extras.get(name, False)).lower())
-        if flag is None:
-            raise self.wrong(f"extra {name!r}", "is neither true nor false")
-        return flag
-
-    def verify(self) -> bool | str:
-        value = str(self.extras.get("verify", True))
-        flag = _FLAGS.get(value.lower())
-        if flag is None and not Path(value).exists():
-            raise self.wrong("extra 'verify'", "is neither true, false nor the path of an existing CA bundle")
-        return value if flag is None else flag
-
-    def proxies(self) -> Mapping[str, str]:
-        value = self.extras.get("proxies", {})
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                value = None
-        if not isinstance(value, dict) or not all(isinstance(url, str) for url in value.values()):
-            raise self.wrong("extra 'proxies'", 'is not a JSON object such as {"https": "http://proxy.example:3128"}')
+def _decoded(value: Any) -> Any:
+    """Return the JSON value that a text stands for, as in Airflow's URI form; other texts stay as they are."""
+    try:
+        return json.loads({"True": "true", "False": "false"}.get(value, value))
+    except (TypeError, ValueError):
         return value
+
+
+def _api_key(password: str | None) -> str:
+    if not password:
+        raise _WrongFieldError(
+            "API Key (password) is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
+        )
+    if not re.fullmatch(r"[!-~]+", password):
+        raise _WrongFieldError(
+            "API Key (password) holds characters that an HTTP header cannot carry, such as a line break at its end. "
+            "Copy it anew"
+        )
+    return password
+
+
+def _base_url(host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
+    """Return scheme, host and port; those in the field host win over the fields schema and port."""
+    text = (host or DEFAULT_HOST).strip().lower()
+    if text.count(":") > 1 and "://" not in text and "[" not in text:
+        text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
+    url = _URL.fullmatch(text)
+    if url is None:
+        raise _WrongFieldError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
+    scheme, name, number = url[1] or (schema or "https").lower(), url[2], url[3] or port
+    if scheme not in ("http", "https"):
+        raise _WrongFieldError("schema is neither http nor https")
+    if number and int(number) not in range(1, 65536):
+        raise _WrongFieldError("port is not between 1 and 65535")
+    if scheme == "http" and not is_loopback(name.strip("[]")) and not insecure:
+        raise _WrongFieldError(
+            "API URL (host) is plain http: the API key would cross the network unencrypted. Use https, or accept that "
+            "with the extra allow_insecure_http set to true"
+        )
+    return f"{scheme}://{name}" + (f":{number}" if number else "")
 
 
 def unknown_extras_warning(settings: FlokitSettings) -> str:

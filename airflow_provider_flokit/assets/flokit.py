@@ -43,32 +43,15 @@ def flokit_asset(
     """
     integration_id = checked_id(integration_id, "flokit_asset: integration_id")
     flokit_conn_id = Checker("flokit_asset").text("flokit_conn_id", flokit_conn_id)
-    if not AIRFLOW_V_3_0_PLUS:
-        if kwargs:
-            raise FlokitArgumentError(
-                f"flokit_asset: {shown(', '.join(kwargs))}: Airflow 2 has no such argument for datasets."
-            )
-        return Asset(uri=_uri(flokit_conn_id, integration_id), extra=extra)
     if any(not hasattr(watcher, "trigger") for watcher in kwargs.get("watchers", ())):
         raise FlokitArgumentError(
             "flokit_asset: watchers holds a trigger where a watcher is wanted: "
             "AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))."
         )
-    uri = _uri(flokit_conn_id, integration_id)
-    # Quoted as in the URI: a name must be ASCII too.
-    name = uri.removeprefix(f"{SCHEME}://") if name is None else name
-    return Asset(name=name, uri=uri, extra=extra, **kwargs)
-
-
-def create_asset(*, integration_id: str, flokit_conn_id: str = "flokit_default", extra: Any = None) -> Asset:
-    """
-    Make the asset of an integration; Airflow's lineage collector calls it.
-
-    :param integration_id: As for :func:`flokit_asset`.
-    :param flokit_conn_id: As for :func:`flokit_asset`.
-    :param extra: As for :func:`flokit_asset`.
-    """
-    return flokit_asset(integration_id, flokit_conn_id=flokit_conn_id, extra=extra)
+    path = f"{_quoted(flokit_conn_id)}/{_quoted(integration_id)}"
+    if AIRFLOW_V_3_0_PLUS:
+        kwargs["name"] = path if name is None else name  # must be ASCII, too
+    return Asset(uri=f"{SCHEME}://{path}", extra=extra, **kwargs)
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
@@ -79,14 +62,14 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :return: the parts of the URI as :func:`flokit_asset` writes it
     :raises ValueError: if it is not exactly a connection and one integration
     """
-    integration_id = unquote(uri.path.removeprefix("/"))
-    if not uri.netloc or not integration_id or "/" in uri.path.removeprefix("/") or uri.query or uri.fragment:
+    if not uri.netloc or not uri.path.strip("/") or uri.query or uri.fragment:
         raise FlokitArgumentError(
             f"{shown(repr(uri.geturl()))} is no FloKit asset: its URI is flokit://CONNECTION/INTEGRATION, e.g. "
             f"flokit://flokit_default/int_01hx4j7stripe. flokit_asset() writes it."
         )
     conn_id = Checker("flokit:// URI").text("connection", unquote(uri.netloc))
-    return SplitResult(SCHEME, _quoted(conn_id), f"/{_quoted(checked_id(integration_id))}", "", "")
+    integration_id = checked_id(_unquoted(uri.path))
+    return SplitResult(SCHEME, _quoted(conn_id), f"/{_quoted(integration_id)}", "", "")
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
@@ -100,7 +83,7 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLine
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
     parts = urlsplit(asset.uri)
-    return OpenLineageDataset(namespace=f"{SCHEME}://{parts.netloc}", name=unquote(parts.path.removeprefix("/")))
+    return OpenLineageDataset(namespace=f"{SCHEME}://{parts.netloc}", name=_unquoted(parts.path))
 
 
 def integration_of(asset: object) -> str | None:
@@ -112,12 +95,12 @@ def integration_of(asset: object) -> str | None:
     if not isinstance(asset, Asset):
         return None
     parts = urlsplit(asset.uri)
-    return unquote(parts.path.removeprefix("/")) if parts.scheme == SCHEME else None
-
-
-def _uri(conn_id: str, integration_id: str) -> str:
-    return f"{SCHEME}://{_quoted(conn_id)}/{_quoted(integration_id)}"
+    return _unquoted(parts.path) if parts.scheme == SCHEME else None
 
 
 def _quoted(text: str) -> str:
     return quote(text, safe="")
+
+
+def _unquoted(path: str) -> str:
+    return unquote(path.removeprefix("/"))

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.api.client import Answer
 from airflow_provider_flokit.api.settings import unknown_extras_warning
-from airflow_provider_flokit.errors import (
-    FlokitArgumentError,
-    FlokitError,
-    FlokitNotFoundError,
-    FlokitUnreachableError,
-    shown,
-)
+from airflow_provider_flokit.errors import FlokitError, FlokitNotFoundError, shown
 from airflow_provider_flokit.gate.snapshot import Snapshot
 from airflow_provider_flokit.gate.words import listed, name_of
-from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,12 +19,10 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration
 
 
-def find(client: FlokitClient, integration_type: object, attempts: Attempts) -> Answer[Integration]:
+def find(client: FlokitClient, integration_type: str, attempts: Attempts) -> Answer[Integration]:
     """Find the only integration of a type."""
-    if not isinstance(integration_type, str) or not integration_type.strip():
-        raise FlokitArgumentError(f"integration_type is {shown(repr(integration_type))}: give one such as 'stripe'.")
     snapshot = _snapshot(client.list(attempts))
-    return Answer(snapshot.of_type(integration_type, client.settings.conn_id), snapshot.at)
+    return Answer(snapshot.of_type(str(integration_type), client.settings.conn_id), snapshot.at)
 
 
 def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> Answer[Integration]:
@@ -47,22 +36,9 @@ def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> A
 
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
     """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
-    snapshot, found = _snapshot(client.list(attempts)), {}
-    until = time.monotonic() + client.settings.timeout  # for all single reads together
+    snapshot = _snapshot(client.list(attempts))
     missing = [i for i in ids if i not in snapshot.integrations]
-    random.shuffle(missing)  # else a read that hangs would always keep the same others unread
-    for i in missing:
-        late = time.monotonic() > until
-        found[i] = not_in_time(i, client.settings.conn_id) if late else read_singly(client, i, attempts)
-    return snapshot.with_singles(found)
-
-
-def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:
-    """Return the error for an integration that was not read because other single reads took too long."""
-    return FlokitUnreachableError(
-        f"FloKit, reading {integration_id} (connection {conn_id!r}): not read in time. It is not in FloKit's list: "
-        f"check its id, and FloKit's status."
-    )
+    return snapshot.with_singles({i: read_singly(client, i, attempts) for i in missing})
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:
@@ -82,9 +58,8 @@ def _snapshot(answer: Answer[Sequence[Integration]]) -> Snapshot:
 def connected(client: FlokitClient, attempts: Attempts) -> str:
     """Return the Test button's message after the integrations were listed."""
     found = client.list(attempts).value
-    order = {str(status): place for place, status in enumerate(IntegrationStatus)}
     counts = Counter(shown(i.status) for i in found)
-    states = ", ".join(f"{counts[s]} {s}" for s in sorted(counts, key=lambda s: (order.get(s, len(order)), s)))
+    states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     text = f"Connected: {len(found)} integration{'' if len(found) == 1 else 's'}"
     text += f" ({states}): {listed(map(name_of, found))}" if found else ""
     warning = unknown_extras_warning(client.settings)
@@ -94,4 +69,4 @@ def connected(client: FlokitClient, attempts: Attempts) -> str:
 def not_connected(error: FlokitError, conn_id: str) -> str:
     """Return the Test button's message for an error, without the connection id, which Airflow made up for the test."""
     named = f"connection {conn_id!r}"
-    return str(error).replace(f" ({named})", "").replace(f"Airflow {named}", named).replace(named, "this connection")
+    return str(error).replace(f" ({named})", "").replace(f"Airflow {named}", "this connection")

@@ -37,7 +37,7 @@ _TEST_PATIENCE: Final = 2.0  # seconds that the Test button may pause in all, as
 
 
 class _ClientHook(BaseHook):
-    """The part that both hooks share: the connection's id, and a client that lives as long as the block or the call."""
+    """What both hooks share: the connection's id, and a client that lives as long as the block or the call."""
 
     conn_name_attr = "flokit_conn_id"
     default_conn_name = "flokit_default"
@@ -48,20 +48,17 @@ class _ClientHook(BaseHook):
         super().__init__()
         self.flokit_conn_id = flokit_conn_id
         self._client: FlokitClient | None = None
-        self._entered = False
+        self._in_block = False
 
     def _client_for(self, conn: Any) -> FlokitClient:
-        """Return the block's client; or a new one, if there is none or the Airflow connection has changed."""
+        """Return the client; a new one, if there is none or the Airflow connection has changed."""
         settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
-        if self._client is not None and self._client.settings == settings:
-            return self._client
-        self._close()
-        if warning := unknown_extras_warning(settings):
-            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
-        client = FlokitClient(settings)
-        if self._entered:
-            self._client = client
-        return client
+        if self._client is None or self._client.settings != settings:
+            self._close()
+            if warning := unknown_extras_warning(settings):
+                log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
+            self._client = FlokitClient(settings)
+        return self._client
 
     def _not_found(self, error: Exception) -> FlokitConnectionNotFoundError:
         if not isinstance(error, AirflowNotFoundException):
@@ -75,14 +72,14 @@ class _ClientHook(BaseHook):
             f"connections from its database."
         )
 
-    def _release(self, client: FlokitClient) -> None:
-        if client is not self._client:
-            client.close()
-
     def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _end_call(self) -> None:
+        if not self._in_block:
+            self._close()
 
 
 class FlokitHook(_ClientHook):
@@ -105,12 +102,12 @@ class FlokitHook(_ClientHook):
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
-        self._entered = True
+        self._in_block = True
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the HTTP session."""
-        self._entered = False
+        self._in_block = False
         self._close()
 
     def get_conn(self) -> Any:
@@ -119,7 +116,7 @@ class FlokitHook(_ClientHook):
 
         The key goes to the connection's scheme, host and port only.
         """
-        return (self._client or self._client_for(self._read_connection())).session
+        return self._client_for(self._read_connection()).session
 
     def list_integrations(self) -> list[Integration]:
         """
@@ -196,7 +193,7 @@ class FlokitHook(_ClientHook):
 
     def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, with the Airflow connection read anew."""
-        return self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
+        return self._call(observe, ids, attempts=Attempts(retries=0))
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
@@ -231,12 +228,12 @@ class FlokitHook(_ClientHook):
             pause = max(interval(now - wait.begun), self.pause)
             time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
 
-    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
-        client = self._client if self._client and not renew else self._client_for(self._read_connection())
+    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None) -> T:
+        client = self._client_for(self._read_connection())
         try:
             return call(client, *args, attempts or Attempts())
         finally:
-            self._release(client)
+            self._end_call()
 
     def _read_connection(self) -> Any:
         try:
@@ -271,12 +268,12 @@ class FlokitAsyncHook(_ClientHook):
 
     async def __aenter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
-        self._entered = True
+        self._in_block = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the HTTP session."""
-        self._entered = False
+        self._in_block = False
         self._close()
 
     async def list_integrations(self) -> list[Integration]:
@@ -308,21 +305,18 @@ class FlokitAsyncHook(_ClientHook):
 
     async def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
+        return await self._call(observe, ids, attempts=Attempts(retries=0))
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
         """Read one integration, with one attempt; return it, None if there is none, or the error."""
         return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
-    async def _call(
-        self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False
-    ) -> T:
-        client = self._client if self._client and not renew else self._client_for(await self._read_connection())
-        each = attempts or Attempts()
+    async def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None) -> T:
+        client, each = self._client_for(await self._read_connection()), attempts or Attempts()
         try:
             return await in_thread(lambda: call(client, *args, each), each, self.flokit_conn_id)
         finally:
-            self._release(client)
+            self._end_call()
 
     async def _read_connection(self) -> Any:
         from airflow.providers.common.compat.connection import get_async_connection

@@ -206,8 +206,11 @@ class Poller:
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
-            async with some:
-                return await hook.read_singly(integration_id)
+            try:
+                async with some:
+                    return await hook.read_singly(integration_id)
+            except FlokitError as error:  # it hung: the others still get the list
+                return error
 
         found = await asyncio.gather(*map(read, wanted))
         return listed.with_singles(dict(zip(wanted, found, strict=True)))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "fk_rw_s3cr3t"
 BEARER = f"Authorization: Bearer {KEY}\r\n"
+NO_IDS = ("", "a/b", "a?b", "a#b", "..", "a b", "{{ x }}", None)
 
 pytestmark = pytest.mark.usefixtures("no_proxy_settings")
 
@@ -154,41 +155,38 @@ def test_the_session_gives_the_key_to_flokit_only(server: TransportServer, conne
     assert ["Authorization" in head for head in other.heads] == [False, False]
 
 
-def test_headers(server: TransportServer) -> None:
-    """Every request says who asks and for what; only a POST carries an Idempotency-Key."""
-    client(server.url).list(Attempts(0))
-    server.behaviour = send(respond(body=b'{"status": "ok", "sync_id": "sync_1"}'))
-    assert client(server.url).sync("int_1", "my-key", Attempts(0)).value == "sync_1"
-    listing, posting = server.heads
-    for head in (listing, posting):
-        assert BEARER in head
-        assert "Accept: application/json\r\n" in head
-        assert f"User-Agent: airflow-provider-flokit/{__version__}\r\n" in head
-    assert listing.startswith("GET /v1/integrations HTTP/1.1\r\n")
-    assert posting.startswith("POST /v1/integrations/int_1/sync HTTP/1.1\r\n")
-    assert "Idempotency-Key" not in listing
-    assert "Idempotency-Key: my-key\r\n" in posting
-
-
-def test_an_id_is_one_quoted_segment(server: TransportServer) -> None:
-    """An id cannot lead anywhere else."""
+def test_what_is_sent(server: TransportServer) -> None:
+    """Every request says who asks and for what; an id is one quoted segment; only a POST has an Idempotency-Key."""
+    flokit = client(server.url)
+    flokit.list(Attempts(0))
     server.behaviour = send(respond(body=json.dumps({"integration": {**INTEGRATION, "id": "int:é@x"}}).encode()))
-    assert client(server.url).get("int:é@x", Attempts(0)).value.id == "int:é@x"
-    assert server.heads[0].startswith("GET /v1/integrations/int%3A%C3%A9%40x ")
+    assert flokit.get("int:é@x", Attempts(0)).value.id == "int:é@x"
+    server.behaviour = send(respond(body=b'{"status": "ok", "sync_id": "sync_1"}'))
+    assert flokit.sync("int_1", "my-key", Attempts(0)).value == "sync_1"
+    assert [head.partition(" HTTP/1.1\r\n")[0] for head in server.heads] == [
+        "GET /v1/integrations",
+        "GET /v1/integrations/int%3A%C3%A9%40x",
+        "POST /v1/integrations/int_1/sync",
+    ]
+    for header in (BEARER, "Accept: application/json\r\n", f"User-Agent: airflow-provider-flokit/{__version__}\r\n"):
+        assert all(header in head for head in server.heads)
+    assert ["Idempotency-Key: my-key\r\n" in head for head in server.heads] == [False, False, True]
+    assert "Idempotency-Key" not in server.heads[0] + server.heads[1]
 
 
-@pytest.mark.parametrize("wrong", ["", "a/b", "a?b", "a#b", ".", "..", "a b", "a\nb", "{{ x }}", None], ids=repr)
-def test_what_is_no_id_is_refused_before_any_request(hook: BothHooks, sim: Simulator, wrong: Any) -> None:
-    """The error names the parameter."""
-    for call in ("get_integration", "trigger_sync"):
-        assert "integration_id is" in str(hook.failure(FlokitArgumentError, call, wrong))
-    assert sim.requests == []
-
-
-@pytest.mark.parametrize("wrong", ["", " key", "key\r\nX-Admin: 1", "schlüssel", 5], ids=repr)
-def test_an_idempotency_key_that_no_header_can_carry_is_refused(hook: BothHooks, sim: Simulator, wrong: Any) -> None:
+@pytest.mark.parametrize(
+    ("call", "arguments", "says"),
+    [
+        *((call, [wrong], "integration_id is") for call in ("get_integration", "trigger_sync") for wrong in NO_IDS),
+        *(("trigger_sync", ["int_1", wrong], "idempotency_key must be") for wrong in ("", " key", "a\r\nX: 1", "ü", 5)),
+    ],
+    ids=repr,
+)
+def test_what_no_request_can_carry_is_refused(
+    hook: BothHooks, sim: Simulator, call: str, arguments: list[Any], says: str
+) -> None:
     """The error names the parameter; nothing is sent."""
-    assert "idempotency_key must be" in str(hook.failure(FlokitArgumentError, "trigger_sync", "int_1", wrong))
+    assert says in str(hook.failure(FlokitArgumentError, call, *arguments))
     assert sim.requests == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -12,9 +12,6 @@ import pytest
 from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitConfigError
 from airflow_provider_flokit.hooks.flokit import FlokitHook
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = "fk_rw_s3cr3t+/=key"
 PROXIES = {"https": "http://user:pr0xyw0rd@proxy.example:3128"}
@@ -35,13 +32,11 @@ def test_only_the_key_is_needed() -> None:
     ("fields", "base_url"),
     [
         ({"host": "", "schema": ""}, "https://api.flokit.ai"),
-        ({"host": "flokit.example"}, "https://flokit.example"),
-        ({"host": "flokit.example:8443"}, "https://flokit.example:8443"),
+        ({"host": "flokit_api.svc-1.example:8443"}, "https://flokit_api.svc-1.example:8443"),
         ({"host": "https://FloKit.example/"}, "https://flokit.example"),
-        ({"host": "flokit_api.svc-1.example"}, "https://flokit_api.svc-1.example"),
         ({"host": "flokit.example", "schema": "HTTPS", "port": 8443}, "https://flokit.example:8443"),
+        ({"host": "https://flokit.example:8443", "schema": "http", "port": 80}, "https://flokit.example:8443"),
         ({"port": 8443}, "https://api.flokit.ai:8443"),
-        ({"host": "http://localhost:8080"}, "http://localhost:8080"),
         ({"host": "http://127.1.2.3"}, "http://127.1.2.3"),
         # Airflow takes the brackets away from an IPv6 address in a connection URI.
         ({"host": "::1", "schema": "http", "port": 8080}, "http://[::1]:8080"),
@@ -50,7 +45,7 @@ def test_only_the_key_is_needed() -> None:
     ids=repr,
 )
 def test_accepted_addresses(fields: dict[str, Any], base_url: str) -> None:
-    """Host may be host, host:port or a URL, or be spread over Airflow's host, schema and port."""
+    """Host may be host, host:port or a URL, or be spread over Airflow's host, schema and port; host wins over them."""
     assert settings(**fields).base_url == base_url
 
 
@@ -59,12 +54,12 @@ def test_accepted_addresses(fields: dict[str, Any], base_url: str) -> None:
     [
         ("timeout", "2.5", 2.5),
         ("timeout", "", 30.0),
-        ("retry_limit", 2, 2),
-        ("retry_limit", "2", 2),
         ("retry_limit", 0, 0),
+        ("retry_limit", "2", 2),
         ("verify", False, False),
         ("verify", "false", False),
         ("verify", "True", True),
+        ("verify", __file__, __file__),
         ("proxies", PROXIES, PROXIES),
         ("proxies", json.dumps(PROXIES), PROXIES),
     ],
@@ -72,17 +67,7 @@ def test_accepted_addresses(fields: dict[str, Any], base_url: str) -> None:
 )
 def test_accepted_extras(name: str, value: object, expected: object) -> None:
     """An extra is a JSON value or its text; an empty one counts as absent."""
-    for extra in ({name: value}, json.dumps({name: value})):
-        assert getattr(settings(extra=extra), name) == expected
-
-
-def test_verify_may_be_a_ca_bundle(tmp_path: Path) -> None:
-    """An existing path of a bundle is accepted, a missing one is refused."""
-    bundle = tmp_path / "ca.pem"
-    bundle.touch()
-    assert settings(extra={"verify": str(bundle)}).verify == str(bundle)
-    with pytest.raises(FlokitConfigError, match="extra 'verify'"):
-        settings(extra={"verify": str(tmp_path / "other.pem")})
+    assert getattr(settings(extra=json.dumps({name: value})), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,19 +77,17 @@ def test_verify_may_be_a_ca_bundle(tmp_path: Path) -> None:
         ({"password": f"{KEY}\n"}, "API Key (password) holds characters that an HTTP header cannot carry"),
         ({"password": f"{KEY}é"}, "API Key (password) holds"),
         ({"host": "https://api.flokit.ai/v1"}, "API URL (host) is not host, host:port or http(s)://host[:port]"),
-        ({"host": "https//api.flokit.ai"}, "API URL (host)"),
         ({"host": "flokit.example:port"}, "API URL (host)"),
         ({"host": "https://user:word@flokit.example"}, "API URL (host)"),
-        ({"host": "ftp://flokit.example"}, "API URL (host) is neither http nor https"),
+        ({"host": "ftp://flokit.example"}, "API URL (host)"),
         ({"host": "flokit.example", "schema": "ftp"}, "schema is neither http nor https"),
-        ({"host": "https://flokit.example", "schema": "http"}, "schema contradicts the API URL (host)"),
-        ({"host": "flokit.example:1", "port": 2}, "port contradicts the API URL (host)"),
         ({"port": 65536}, "port is not between 1 and 65535"),
         ({"extra": {"timeout": 0}}, "extra 'timeout' is not a number of seconds above 0"),
         ({"extra": {"timeout": "soon"}}, "extra 'timeout'"),
-        ({"extra": {"timeout": "nan"}}, "extra 'timeout'"),
+        ({"extra": {"timeout": "NaN"}}, "extra 'timeout'"),
         ({"extra": {"retry_limit": -1}}, "extra 'retry_limit' is not a whole number, 0 or more"),
         ({"extra": {"retry_limit": 1.5}}, "extra 'retry_limit'"),
+        ({"extra": {"retry_limit": True}}, "extra 'retry_limit'"),
         ({"extra": {"verify": "flase"}}, "extra 'verify' is neither true, false nor the path of an existing CA bundle"),
         ({"extra": {"proxies": "http://proxy.example:3128"}}, "extra 'proxies' is not a JSON object such as"),
         ({"extra": {"proxies": {"https": 3128}}}, "extra 'proxies'"),
@@ -125,33 +108,26 @@ def test_refused_fields(fields: dict[str, Any], named: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [
-        "http://flokit.example",
-        "http://192.168.0.1",
-        "http://localhost.evil.example",
-        "http://[2001:db8::1]:8080",
-    ],
+    ["http://flokit.example", "http://192.168.0.1", "http://localhost.evil.example", "http://[2001:db8::1]:8080"],
 )
-@pytest.mark.parametrize("extra", [None, {"allow_insecure_http": "false"}])
-def test_no_plain_http_off_loopback(host: str, extra: Any) -> None:
+def test_no_plain_http_off_loopback(host: str) -> None:
     """The key never goes over plain http to another machine unless that is asked for; the error says how."""
-    with pytest.raises(FlokitConfigError, match=r"API URL \(host\) is plain http: .* allow_insecure_http"):
-        settings(host=host, extra=extra)
+    for extra in (None, {"allow_insecure_http": "false"}):
+        with pytest.raises(FlokitConfigError, match=r"API URL \(host\) is plain http: .* allow_insecure_http"):
+            settings(host=host, extra=extra)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("@", {}),
         (
             "@127.0.0.1:8080/http?timeout=2.5&retry_limit=2&verify=false",
             {"base_url": "http://127.0.0.1:8080", "timeout": 2.5, "retry_limit": 2, "verify": False},
         ),
         ("@[::1]:8080/http", {"base_url": "http://[::1]:8080"}),
         (f"@{quote('https://flokit.example:8443', safe='')}", {"base_url": "https://flokit.example:8443"}),
-        (f"@/?{urlencode({'proxies': json.dumps(PROXIES)})}", {"proxies": PROXIES}),
-        (f"@/?{urlencode({'__extra__': json.dumps({'timeout': 5})})}", {"timeout": 5.0}),
-        ({"host": "http://localhost:8080", "extra": {"verify": False}}, {"base_url": "http://localhost:8080"}),
+        (f"@/?{urlencode({'__extra__': json.dumps({'timeout': 5, 'proxies': PROXIES})})}", {"proxies": PROXIES}),
+        ({"host": "http://localhost:8080", "extra": {"verify": False}}, {"verify": False}),
     ],
     ids=repr,
 )
@@ -165,14 +141,10 @@ def test_airflows_own_forms(monkeypatch: pytest.MonkeyPatch, value: Any, expecte
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_repr_holds_no_secret() -> None:
-    """Neither the key nor a proxy's password is in the repr."""
-    text = repr(settings(extra={"proxies": PROXIES}))
-    assert "flokit_eu" in text
-    assert "s3cr3t" not in text
-    assert "pr0xyw0rd" not in text
-
-
-def test_redacted_texts_do_not_hold_the_key() -> None:
-    """The key is gone, percent-encoded as well."""
-    assert settings().redact(f"Bearer {KEY} ({quote(KEY, safe='')})") == "Bearer *** (***)"
+def test_no_secret_is_shown() -> None:
+    """Neither the key nor a proxy's password is in the repr, and the key is gone from redacted texts, encoded too."""
+    found = settings(extra={"proxies": PROXIES})
+    assert "flokit_eu" in repr(found)
+    assert "s3cr3t" not in repr(found)
+    assert "pr0xyw0rd" not in repr(found)
+    assert found.redact(f"Bearer {KEY} ({quote(KEY, safe='')})") == "Bearer *** (***)"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_flokit.simulator import Simulator
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
     from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 
 BEFORE, AFTER = "2024-03-15T12:00:00Z", "2024-03-15T13:00:00Z"
@@ -159,6 +160,21 @@ async def test_what_flokit_asks_outlives_a_wait(flokit: Simulator) -> None:
         event = await fire(deferred(timeout=0.3))
         assert (event["ending"], "HTTP 429" in event["message"]) == ("timed_out", True)
     assert gets(flokit) == 1
+
+
+@in_a_loop
+async def test_single_reads_that_hang_hold_up_nobody_for_long(flokit: SimulatedFlokit) -> None:
+    """Each ends with the connection's timeout, and the list is judged for the others."""
+    flokit.connect(timeout=1)
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(Fault.slow(600), path="/v1/integrations/*", times=None)
+    lost = [asyncio.create_task(fire(deferred(f"int_{number}"))) for number in range(6)]
+    wait = asyncio.create_task(fire(deferred()))
+    await polls(flokit, 2)
+    flokit.set_state(STRIPE, status="connected")
+    assert (await wait)["ending"] == "ready"
+    for each in lost:
+        each.cancel()
 
 
 # Trouble
