@@ -96,9 +96,6 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         check = Checker(self._owner)
-        # Airflow's own checks accept some wrong numbers, and do not always name the parameter.
-        check.seconds("poke_interval", self.poke_interval, zero=True)
-        check.seconds("timeout", self.timeout, zero=True)
         self.integration_id = integration_id
         self.integration_type = integration_type
         self.receipt = receipt

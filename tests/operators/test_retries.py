@@ -80,7 +80,7 @@ class Tries:
     @property
     def kept(self) -> Any:
         """What is in the store."""
-        return self.store.get("flokit_receipt") if self.store is not None else None
+        return self.store.get("flokit_receipt") if self.store else None
 
     def leave(self, retries: int) -> None:
         """Give the task so many retries."""
