@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_flokit.errors import FlokitArgumentError
 from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
-from tests.modes import DEFERRED, STRIPE, WORKER, run
+from tests.modes import STRIPE, WORKER, run
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
@@ -80,7 +80,6 @@ def test_what_is_fine_passes_without_a_warning(kind: Any, given: dict[str, Any])
     assert kind(task_id="t", **given)
 
 
-@pytest.mark.parametrize("mode", [WORKER, DEFERRED])
 @pytest.mark.parametrize(
     ("kind", "name", "rendered", "says"),
     [
@@ -97,17 +96,17 @@ def test_what_is_fine_passes_without_a_warning(kind: Any, given: dict[str, Any])
     ],
 )
 def test_what_a_template_rendered_to_is_refused_before_any_request(
-    flokit: SimulatedFlokit, kind: Any, name: str, rendered: Any, says: str, mode: str
+    flokit: SimulatedFlokit, kind: Any, name: str, rendered: Any, says: str
 ) -> None:
     """A gate that lost what it waits for must fail, not open; no retry is spent on it."""
     beside = {"integration_id": STRIPE} if name in ("flokit_conn_id", "synced_after") else {}
 
     def make() -> Any:
-        task = kind(task_id="t", deferrable=mode == DEFERRED, **{name: "{{ x }}"}, **beside)
+        task = kind(task_id="t", **{name: "{{ x }}"}, **beside)
         setattr(task, name, rendered)
         return task
 
-    ended = run(make, mode)
+    ended = run(make, WORKER)
     assert ended.error == "FlokitArgumentError"
     assert ended.message.startswith(f"{kind.__name__} 't': {name}")
     assert says in ended.message

@@ -83,6 +83,7 @@ SCENARIOS = {
     "sync unseen between two polls": Scenario(AS_BEFORE, [AS_BEFORE, DONE], "success"),
     "never synced before": Scenario(shows("connected", None), [shows("connected", None), DONE], "success"),
     "done, then in error": Scenario(AS_BEFORE, [SYNCING, shows("error", AFTER, "a later one")], "success"),
+    "done, but syncing at the deadline": Scenario(AS_BEFORE, [shows("syncing", AFTER)], "success", settings=SHORT),
     "disconnected": Scenario(AS_BEFORE, [SYNCING, shows("disconnected")], "FlokitDisconnectedError", "is disconnected"),
     "unknown status": Scenario(AS_BEFORE, [shows("paused")], "timeout", "'paused'", SHORT),
     "timeout": Scenario(AS_BEFORE, [SYNCING], "timeout", "not ready within 0.3 s", SHORT),

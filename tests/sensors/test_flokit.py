@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.exceptions import AirflowRescheduleException
 
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault
@@ -18,7 +16,6 @@ from tests.modes import (
     RESCHEDULE,
     SENSORS,
     STRIPE,
-    TaskInstance,
     logged,
     sense,
 )
@@ -46,8 +43,20 @@ def ids(states: list[dict[str, Any]]) -> list[str]:
         ([{"status": "paused"}], {"timeout": 0.2}, "AirflowSensorTimeout"),
         ([{"status": "disconnected"}] * 3 + [{"status": "connected"}], {"fail_on_disconnected": False}, "success"),
         ([{"last_synced_at": BEFORE}] * 2 + [{"last_synced_at": AFTER}], {"synced_after": AFTER}, "success"),
+        ([{"status": "error", "last_synced_at": AFTER}], {"synced_after": AFTER}, "success"),
+        ([{"status": "error"}], {"synced_after": AFTER}, "FlokitSyncFailedError"),
     ],
-    ids=["connected", "error", "disconnected", "syncing", "unknown", "fail_on_disconnected=False", "synced_after"],
+    ids=[
+        "connected",
+        "error",
+        "disconnected",
+        "syncing",
+        "unknown status",
+        "fail_on_disconnected=False",
+        "synced_after",
+        "synced_after, in error by now",
+        "in error before synced_after",
+    ],
 )
 def test_without_a_receipt_the_present_state_decides(
     flokit: SimulatedFlokit, mode: str, shown: list[dict[str, Any]], settings: dict[str, Any], ends: str
@@ -129,30 +138,6 @@ def test_poke_by_itself_says_not_yet_ready_or_raises(flokit: SimulatedFlokit) ->
 
 
 # The task
-
-
-@pytest.mark.parametrize(
-    ("settings", "pause"),
-    [
-        ({}, 60),
-        ({"exponential_backoff": True}, 160),
-        ({"exponential_backoff": True, "max_wait": timedelta(seconds=120)}, 120),
-    ],
-    ids=["no backoff", "exponential_backoff", "max_wait"],
-)
-def test_exponential_backoff_stretches_the_pokes(
-    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], pause: float
-) -> None:
-    """By as long as the wait has lasted, here 100 s; ``max_wait`` bounds it."""
-    flokit.add_integration(STRIPE, status="syncing")
-    now = datetime.now(tz=UTC)
-    monkeypatch.setattr("airflow_provider_flokit.sensors.flokit.first_poke_at", lambda *_: now - timedelta(seconds=100))
-    sensor = FlokitIntegrationSensor(
-        task_id="wait", integration_id=STRIPE, mode="reschedule", poke_interval=60, timeout=3600, **settings
-    )
-    with pytest.raises(AirflowRescheduleException) as again:
-        sensor.execute({"ti": TaskInstance(sensor)})
-    assert (again.value.reschedule_date - now).total_seconds() == pytest.approx(pause, abs=15)
 
 
 @SENSORS
