@@ -1,4 +1,4 @@
-"""Differences between Airflow versions in deferrals and reschedules."""
+"""What the operator and the sensor share, and what Airflow's versions do differently around a deferral."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timezone
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_flokit.gate.wait import Ending
+from airflow_provider_flokit.lineage import SyncReport
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.gate.wait import Outcome, Wait
+    from airflow_provider_flokit.models import Integration, SyncReceipt
 
 BACKSTOP: Final = 120.0
 """
@@ -39,7 +43,7 @@ ask the supervisor of a task, which hangs in the triggerer. The user's own macro
 
 
 class DeferredTask:
-    """The part that the operator and the sensor share: resuming after a deferral, and reading statistics."""
+    """The part that the operator and the sensor share: the end of a wait, and resuming after a deferral."""
 
     try_began: datetime | None = None
     """When this try began, if Airflow's ``start_date`` is from an earlier try."""
@@ -61,7 +65,7 @@ class DeferredTask:
         # Airflow gives a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
         if next_method == "__fail__" and "timeout" in str(arguments.get("error", "")).lower():
             left, limit = execution_left(self, context), self.execution_timeout
-            if left is not None and left <= 0 and limit.total_seconds() < self.timeout:  # Airflow 2.11
+            if left is not None and left <= 0 and limit.total_seconds() < self.timeout:
                 raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")
             return self._last_look(context)
         if next_method == "execute_complete":
@@ -69,8 +73,27 @@ class DeferredTask:
             return self.execute_complete(context, **arguments)
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
+    def _ask_last(self: Any, wait: Wait) -> Outcome:
+        """Look once more for a wait whose deferral Airflow has ended."""
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        wait.answered = wait.announced = True  # before the deferral
+        return FlokitHook(wait.conditions.conn_id).ask(wait, last=True) or wait.timed_out()
+
+    def _check_ready(self, outcome: Outcome) -> None:
+        """Raise the exception of an outcome that is not ready."""
+        if outcome.ending is Ending.EXECUTION_TIMED_OUT:
+            raise AirflowTaskTimeout(outcome.message)
+        if outcome.ending is not Ending.READY:
+            raise outcome.exception()
+
+    def _tell_outlets(self: Any, context: Context, now: Integration, receipt: SyncReceipt | None) -> SyncReport:
+        """Add to the asset events of an integration's outlets what a sync has brought, and return the report of it."""
+        report = SyncReport(now, receipt, self._statistics)
+        report.tell_outlets(self.outlets, context)
+        return report
+
     def _statistics(self: Any, integration_id: str) -> Integration | None:
-        """Read an integration for its statistics; imported here, as only few tasks need it."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         return FlokitHook(self.flokit_conn_id).statistics(integration_id)

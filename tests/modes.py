@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -63,23 +64,16 @@ FORMS = pytest.mark.parametrize("form", EACH_FORM, ids=" ".join)
 """For a wait for a sync in each of its forms; see :func:`sync_and_wait`."""
 
 
-class TaskStateStore:
+class TaskStateStore(dict[str, Any]):
     """What Airflow 3.3 offers as ``context["task_state_store"]``; values pass through JSON there too."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Read a value."""
-        return json.loads(self.values[key]) if key in self.values else default
 
     def set(self, key: str, value: Any) -> None:
         """Write a value."""
-        self.values[key] = json.dumps(value)
+        self[key] = json.loads(json.dumps(value))
 
     def delete(self, key: str) -> None:
         """Forget a value."""
-        self.values.pop(key, None)
+        self.pop(key, None)
 
 
 @dataclass
@@ -109,6 +103,7 @@ class End:
     state: str  # success, failed or skipped
     error: str  # the exception's class
     message: str  # and what it says
+    task: Any  # as it was when it ended
     xcoms: dict[str, Any]  # the return value among them
     extras: dict[str, Any] = field(default_factory=dict)  # of the asset events of its outlets, by the asset's URI
 
@@ -157,7 +152,7 @@ def sync_and_wait(form: tuple[str, str], *, interval: float = 0.05, **settings: 
     return sense(mode, receipt=operate().value, poke_interval=interval, **settings)
 
 
-def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None, *, settle: float = 0.0) -> End:
+def run(make: Callable[[], BaseOperator], mode: str, *, settle: float = 0.0) -> End:
     """Run a task, made with ``deferrable`` and ``mode`` as its mode needs, to its end; ``settle`` is its SETTLE."""
     ti = TaskInstance(make())
     events = _outlet_events()
@@ -167,11 +162,11 @@ def run(make: Callable[[], BaseOperator], mode: str, monkeypatch: Any = None, *,
             value = (_rescheduled if mode == RESCHEDULE else _resumed)(make, ti, context, mode)
     except (Exception, AirflowTaskTimeout) as error:
         state = "skipped" if isinstance(error, AirflowSkipException) else "failed"
-        return End(state, type(error).__name__, str(error), ti.xcoms)
+        return End(state, type(error).__name__, str(error), ti.task, ti.xcoms)
     if value is not None:
         ti.xcom_push("return_value", value)
     extras = {outlet.uri: json.loads(json.dumps(events[outlet].extra)) for outlet in ti.task.outlets}
-    return End("success", "", "", ti.xcoms, extras)
+    return End("success", "", "", ti.task, ti.xcoms, extras)
 
 
 def _outlet_events() -> Any:
@@ -265,3 +260,13 @@ def staged(flokit: Simulator, *acts: Callable[[], object]) -> Iterator[None]:
 def looks(flokit: Simulator, status: int | None = None) -> int:
     """Count the requests for the list, which waits alone make; or its answers of one status."""
     return sum(r.path == LIST and status in (None, r.status) for r in flokit.requests)
+
+
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list to which tasks and triggers log from now on, each line with its level."""
+    lines: list[str] = []
+    log = logging.Logger("logged")  # noqa: LOG001 - apart from everybody else's logging
+    log.addFilter(lambda r: lines.append(f"{r.levelname} {r.getMessage()}"))  # type: ignore[arg-type,func-returns-value]
+    for kind in (FlokitTriggerSyncOperator, FlokitIntegrationSensor, FlokitIntegrationTrigger):
+        monkeypatch.setattr(kind, "log", log)
+    return lines

@@ -16,20 +16,17 @@ from airflow_provider_flokit.errors import FlokitPermissionError
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, FlokitHook
 from airflow_provider_flokit.lineage import SyncReport
 from airflow_provider_flokit.models import Integration, SyncReceipt, SyncStats
-from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
-from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Sync
-from tests.modes import ABANDONED, DEFERRED, RESCHEDULE, WORKER, End, run
+from tests.modes import ABANDONED, ADJUST, BEFORE, DEFERRED, RESCHEDULE, STRIPE, WORKER, End, operate, sense
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
-STRIPE, ADJUST = "int_01hx4j7stripe", "int_01hx4j7adjust"
 SINGLE = f"/v1/integrations/{STRIPE}"
-BEFORE = "2024-03-15T12:00:00Z"
 OTHER = Asset(uri="x-other://somewhere")
 URI = f"flokit://flokit_default/{STRIPE}"
-OUTLETS = [OTHER, flokit_asset(STRIPE), flokit_asset(ADJUST)]
+# Ids are unique: an asset of another connection, such as a watcher's read-only one, is the same integration.
+OUTLETS = [OTHER, flokit_asset(STRIPE), flokit_asset(STRIPE, flokit_conn_id="read_only"), flokit_asset(ADJUST)]
 
 both_modes = pytest.mark.parametrize("mode", [WORKER, DEFERRED])
 
@@ -46,60 +43,42 @@ def receipt(baseline: Integration, *, skipped: bool = False) -> SyncReceipt:
 
 
 @pytest.mark.parametrize(
-    ("report", "total", "brought"),
+    ("now", "of", "later", "total", "brought"),
     [
-        pytest.param(SyncReport(at(14), receipt(at(13, 100)), at(14, 130)), 130, 30, id="read for its statistics"),
-        pytest.param(SyncReport(at(14, 130), receipt(at(13, 100))), 130, 30, id="with statistics"),
-        pytest.param(SyncReport(at(14), receipt(at(13, 100))), None, None, id="no statistics after"),
-        pytest.param(SyncReport(at(14, 130), receipt(at(13))), 130, None, id="no statistics before"),
-        pytest.param(SyncReport(at(14), receipt(at(13, 100)), at(15, 500)), 500, None, id="another sync meanwhile"),
-        pytest.param(SyncReport(at(14, 5), receipt(at(13, 100))), 5, None, id="a total that shrank"),
-        pytest.param(SyncReport(at(13, 100), receipt(at(13, 100), skipped=True)), 100, 0, id="skipped"),
-        pytest.param(SyncReport(at(14, 130)), 130, None, id="no particular sync"),
+        pytest.param(at(14), receipt(at(13, 100)), at(14, 130), 130, 30, id="read for its statistics"),
+        pytest.param(at(14, 130), receipt(at(13, 100)), None, 130, 30, id="with statistics"),
+        pytest.param(at(14), receipt(at(13, 100)), None, None, None, id="no statistics after"),
+        pytest.param(at(14, 130), receipt(at(13)), None, 130, None, id="no statistics before"),
+        pytest.param(at(14), receipt(at(13, 100)), at(15, 500), 500, None, id="another sync meanwhile"),
+        pytest.param(at(14, 5), receipt(at(13, 100)), None, 5, None, id="a total that shrank"),
+        pytest.param(at(13, 100), receipt(at(13, 100), skipped=True), None, 100, 0, id="skipped"),
+        pytest.param(at(14, 130), None, None, 130, None, id="no particular sync"),
     ],
 )
-def test_a_number_that_cannot_be_known_is_none(report: SyncReport, total: int | None, brought: int | None) -> None:
+def test_a_number_that_cannot_be_known_is_none(
+    now: Integration, of: SyncReceipt | None, later: Integration | None, total: int | None, brought: int | None
+) -> None:
     """Events are put down to a sync only if nothing else can have brought them."""
-    extra = report.to_extra()
+    extra = SyncReport(now, of, lambda _: later).extra
     assert (extra["events_total"], extra["events_brought"]) == (total, brought)
 
 
 # What a task tells the asset events of its outlets, and OpenLineage
 
 
-def sync(mode: str = WORKER, **arguments: Any) -> tuple[End, FlokitTriggerSyncOperator]:
-    """Run an operator that waits; return how its task ended, and the task as it was then."""
-    made: list[FlokitTriggerSyncOperator] = []
-
-    def make() -> FlokitTriggerSyncOperator:
-        settings = {"integration_id": STRIPE, "wait_for_completion": True, "poll_interval": 0.05, **arguments}
-        made.append(FlokitTriggerSyncOperator(task_id="sync", deferrable=mode == DEFERRED, **settings))
-        return made[-1]
-
-    return run(make, mode), made[-1]
-
-
-def wait(mode: str, **arguments: Any) -> End:
-    """Run a sensor with outlets."""
-    settings: dict[str, Any] = {
-        "poke_interval": 0.05,
-        "timeout": 30,
-        "outlets": OUTLETS,
-        "deferrable": mode in (DEFERRED, ABANDONED),
-        "mode": "reschedule" if mode == RESCHEDULE else "poke",
-        **arguments,
-    }
-    return run(lambda: FlokitIntegrationSensor(task_id="wait", **settings), mode)
+def sync(mode: str = WORKER, **arguments: Any) -> End:
+    """Start a sync and wait for it."""
+    return operate(mode, **{"wait_for_completion": True, **arguments})
 
 
 @both_modes
 def test_the_operator_tells_what_its_sync_has_brought(flokit: SimulatedFlokit, mode: str) -> None:
     """The outlet of its integration carries the sync, both times and the numbers; OpenLineage is told the same."""
     flokit.add_integration(STRIPE, last_synced_at=BEFORE, events_total=1000, sync=Sync(duration=0.2, events=42))
-    ended, task = sync(mode, outlets=OUTLETS)
+    ended = sync(mode, outlets=OUTLETS)
     assert ended.state == "success", ended.message
     sync_id = flokit.syncs[0].sync_id
-    assert ended.extras.pop(URI) == {
+    told = {
         "integration_id": STRIPE,
         "sync_id": sync_id,
         "last_synced_at": ended.xcoms["integration"]["last_synced_at"],
@@ -107,8 +86,8 @@ def test_the_operator_tells_what_its_sync_has_brought(flokit: SimulatedFlokit, m
         "events_total": 1042,
         "events_brought": 42,
     }
-    assert list(ended.extras.values()) == [{}, {}]
-    facets = task.get_openlineage_facets_on_complete(None)
+    assert list(ended.extras.values()) == [{}, told, told, {}]
+    facets = ended.task.get_openlineage_facets_on_complete(None)
     (dataset,) = facets.outputs
     assert (dataset.namespace, dataset.name) == ("flokit://flokit_default", STRIPE)
     assert dataset.outputFacets["outputStatistics"].rowCount == 42
@@ -116,21 +95,12 @@ def test_the_operator_tells_what_its_sync_has_brought(flokit: SimulatedFlokit, m
     assert (facet.outcome, facet.syncId, facet.eventsTotal, facet.eventsBrought) == ("succeeded", sync_id, 1042, 42)
     assert (facet.lastSyncedAt, facet.previousSyncedAt) == (ended.xcoms["integration"]["last_synced_at"], BEFORE)
     assert facets.run_facets["externalQuery"].externalQueryId == sync_id
-    assert "errorMessage" not in facets.run_facets
-
-
-def test_an_outlet_of_another_connection_is_the_same_integration(flokit: SimulatedFlokit) -> None:
-    """Ids are unique: a watcher's read-only connection and the operator's read-write one may name the same asset."""
-    flokit.add_integration(STRIPE)
-    asset = flokit_asset(STRIPE, flokit_conn_id="flokit_read_only")
-    ended, _ = sync(outlets=[asset])
-    assert ended.extras[asset.uri]["sync_id"]
 
 
 def test_only_who_wants_the_numbers_pays_for_them(flokit: SimulatedFlokit) -> None:
     """Without an outlet the one single read is the baseline; OpenLineage, however often it asks, takes another."""
     flokit.add_integration(STRIPE)
-    _, task = sync(outlets=[OTHER])
+    task = sync(outlets=[OTHER]).task
     for reads in (1, 2, 2):
         assert sum(r.path == SINGLE and r.method == "GET" for r in flokit.requests) == reads
         task.get_openlineage_facets_on_complete(None)
@@ -141,45 +111,39 @@ def test_numbers_that_cannot_be_read_fail_nothing(flokit: SimulatedFlokit, mode:
     """The sync is done; what else is known is told."""
     flokit.add_integration(STRIPE, last_synced_at=BEFORE)
     flokit.fail(500, method="GET", path=SINGLE, times=None, after=1)
-    ended, _ = sync(mode, outlets=OUTLETS)
-    assert ended.state == "success", ended.message
-    extra = ended.extras[URI]
+    extra = sync(mode, outlets=OUTLETS).extras[URI]
     assert (extra["sync_id"], extra["previous_synced_at"]) == (flokit.syncs[0].sync_id, BEFORE)
     assert (extra["events_total"], extra["events_brought"]) == (None, None)
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_skipped_sync_has_brought_nothing(flokit: SimulatedFlokit, waits: bool) -> None:
-    """The data was fresh: that is told, whether there would have been a wait or not."""
+def test_a_sync_that_was_not_needed_has_brought_nothing(flokit: SimulatedFlokit, waits: bool) -> None:
+    """OpenLineage is told so whether there would have been a wait or not, the asset's event if there would."""
     flokit.add_integration(STRIPE, events_total=1000)
-    fresh = timedelta(hours=2)
-    ended, task = sync(outlets=OUTLETS, skip_if_synced_within=fresh, wait_for_completion=waits)
-    facets = task.get_openlineage_facets_on_complete(None).run_facets
+    ended = sync(outlets=OUTLETS, skip_if_synced_within=timedelta(hours=2), wait_for_completion=waits)
+    facets = ended.task.get_openlineage_facets_on_complete(None).run_facets
     assert facets["flokit_sync"].outcome == "skipped"
     assert "externalQuery" not in facets
-    if waits:
-        extra = ended.extras[URI]
-        assert (extra["sync_id"], extra["events_total"], extra["events_brought"]) == (None, 1000, 0)
+    numbers = [ended.extras[URI].get(name) for name in ("sync_id", "events_total", "events_brought")]
+    assert numbers == ([None, 1000, 0] if waits else [None] * 3)
 
 
 def test_what_came_of_a_sync_that_is_not_waited_for_is_not_known(flokit: SimulatedFlokit) -> None:
-    """It was requested: the asset's event tells nothing, OpenLineage the sync."""
+    """The asset's event tells nothing, OpenLineage that it was requested."""
     flokit.add_integration(STRIPE)
-    ended, task = sync(outlets=OUTLETS, wait_for_completion=False)
+    ended = operate(outlets=OUTLETS)
     assert ended.extras[URI] == {}
-    facets = task.get_openlineage_facets_on_complete(None).run_facets
+    facets = ended.task.get_openlineage_facets_on_complete(None).run_facets
     assert facets["flokit_sync"].outcome == "requested"
     assert facets["externalQuery"].externalQueryId == flokit.syncs[0].sync_id
 
 
 @both_modes
-def test_a_failure_tells_why(flokit: SimulatedFlokit, mode: str) -> None:
-    """The error is FloKit's own, and no number is made up."""
+def test_a_failure_names_the_sync_and_makes_up_no_number(flokit: SimulatedFlokit, mode: str) -> None:
+    """Airflow's OpenLineage provider adds the error."""
     flokit.add_integration(STRIPE, sync=Sync(duration=0.1, error="bad signing secret"))
-    _, task = sync(mode, outlets=OUTLETS)
-    facets = task.get_openlineage_facets_on_failure(None)
+    facets = sync(mode, outlets=OUTLETS).task.get_openlineage_facets_on_failure(None)
     assert [(dataset.name, dataset.outputFacets) for dataset in facets.outputs] == [(STRIPE, {})]
-    assert "bad signing secret" in facets.run_facets["errorMessage"].message
     facet = facets.run_facets["flokit_sync"]
     assert (facet.outcome, facet.syncId) == ("failed", flokit.syncs[0].sync_id)
 
@@ -188,8 +152,7 @@ def test_a_failure_tells_why(flokit: SimulatedFlokit, mode: str) -> None:
 def test_a_task_that_ends_before_it_begins(flokit: SimulatedFlokit, integration_id: str, names: list[str]) -> None:
     """What is known is told; a wrong argument does not break the lineage."""
     assert flokit.integrations == []
-    _, task = sync(integration_id=integration_id)
-    facets = task.get_openlineage_facets_on_failure(None)
+    facets = operate(integration_id=integration_id).task.get_openlineage_facets_on_failure(None)
     assert [dataset.name for dataset in facets.outputs] == names
     assert facets.run_facets["flokit_sync"].outcome == "failed"
 
@@ -201,10 +164,10 @@ def test_the_sensor_tells_of_its_integrations(flokit: SimulatedFlokit, mode: str
     flokit.add_integration(ADJUST, type="adjust", last_synced_at=None, events_total=7)
     # It is not ready at the first look, so that each mode comes to its own end.
     flokit.script(STRIPE, [{"status": "syncing"}, {"status": "connected"}])
-    ended = wait(mode, integration_id=[STRIPE, ADJUST])
+    ended = sense(mode, integration_id=[STRIPE, ADJUST], outlets=OUTLETS)
     assert ended.state == "success", ended.message
-    extras = {extra["integration_id"]: extra for extra in ended.extras.values() if extra}
-    assert extras[STRIPE] == {
+    of_stripe, *_, of_adjust = filter(None, ended.extras.values())
+    assert of_stripe == {
         "integration_id": STRIPE,
         "sync_id": None,
         "last_synced_at": BEFORE,
@@ -212,16 +175,16 @@ def test_the_sensor_tells_of_its_integrations(flokit: SimulatedFlokit, mode: str
         "events_total": 1000,
         "events_brought": None,
     }
-    assert (extras[ADJUST]["last_synced_at"], extras[ADJUST]["events_total"]) == (None, 7)
+    assert (of_adjust["last_synced_at"], of_adjust["events_total"]) == (None, 7)
 
 
 @both_modes
 def test_the_sensor_with_a_receipt_tells_of_that_sync(flokit: SimulatedFlokit, mode: str) -> None:
     """The receipt holds the state before, so the two-task form tells the same as the operator alone."""
     flokit.add_integration(STRIPE, last_synced_at=BEFORE, events_total=1000, sync=Sync(duration=0.2, events=42))
-    started, _ = sync(wait_for_completion=False)
-    extra = wait(mode, receipt=started.value).extras[URI]
-    assert (extra["sync_id"], extra["previous_synced_at"]) == (started.value["sync_id"], BEFORE)
+    receipt = operate().value
+    extra = sense(mode, receipt=receipt, outlets=OUTLETS).extras[URI]
+    assert (extra["sync_id"], extra["previous_synced_at"]) == (receipt["sync_id"], BEFORE)
     assert (extra["events_total"], extra["events_brought"]) == (1042, 42)
 
 

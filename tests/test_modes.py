@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_flokit.simulator import Simulator
+    from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
 KINDS = pytest.mark.parametrize("kind", [FlokitTriggerSyncOperator, FlokitIntegrationSensor])
 
@@ -82,6 +83,7 @@ SCENARIOS = {
     "sync unseen between two polls": Scenario(AS_BEFORE, [AS_BEFORE, DONE], "success"),
     "never synced before": Scenario(shows("connected", None), [shows("connected", None), DONE], "success"),
     "done, then in error": Scenario(AS_BEFORE, [SYNCING, shows("error", AFTER, "a later one")], "success"),
+    "done, but syncing at the deadline": Scenario(AS_BEFORE, [shows("syncing", AFTER)], "success", settings=SHORT),
     "disconnected": Scenario(AS_BEFORE, [SYNCING, shows("disconnected")], "FlokitDisconnectedError", "is disconnected"),
     "unknown status": Scenario(AS_BEFORE, [shows("paused")], "timeout", "'paused'", SHORT),
     "timeout": Scenario(AS_BEFORE, [SYNCING], "timeout", "not ready within 0.3 s", SHORT),
@@ -136,7 +138,43 @@ def test_a_wait_ends_the_same_in_every_form(flokit: Simulator, name: str) -> Non
     assert len(messages) == 1
 
 
-# Airflow's own end of a deferral
+# Deferrals
+
+
+@KINDS
+def test_every_setting_reaches_the_trigger(flokit: SimulatedFlokit, kind: Any) -> None:
+    """Nothing the user set is lost on the way into the triggerer; the baseline travels with the receipt."""
+    flokit.connect("other")
+    flokit.add_integration(STRIPE, last_synced_at=BEFORE, sync=Sync(start_delay=math.inf))
+    settings: dict[str, Any] = {"integration_id": STRIPE, "wait_for_completion": True, "poll_interval": 7}
+    if kind is FlokitIntegrationSensor:
+        settings = {"receipt": operate().value, "poke_interval": timedelta(seconds=7), "integration_id": STRIPE}
+        settings |= {"synced_after": AFTER, "silent_fail": True}
+    limits = {"timeout": timedelta(seconds=111), "start_timeout": 22, "execution_timeout": timedelta(seconds=99)}
+    task = kind(task_id="t", flokit_conn_id="other", deferrable=True, **limits, **settings)
+    now = datetime.now(tz=UTC)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": TaskInstance(task, try_number=3, start_date=now - timedelta(seconds=20))})
+    path, arguments = deferred.value.trigger.serialize()
+    assert path == "airflow_provider_flokit.triggers.flokit.FlokitIntegrationTrigger"
+    assert arguments.pop("deadline") == pytest.approx(now.timestamp() + 111, abs=10)
+    assert arguments.pop("execution_deadline") == pytest.approx(now.timestamp() - 20 + 99, abs=5)
+    receipt = arguments.pop("receipt")
+    assert (receipt["sync_id"], receipt["baseline"]["last_synced_at"]) == (flokit.syncs[0].sync_id, BEFORE)
+    assert arguments == {
+        "integration_id": None,  # the receipt names it
+        "integration_type": None,
+        "synced_after": "2024-03-15T13:00:00+00:00" if "synced_after" in settings else None,
+        "flokit_conn_id": "other",
+        "poll_interval": 7.0,
+        "timeout": 111.0,
+        "start_timeout": 22.0,
+        "fail_on_disconnected": True,
+        "tolerate_failures": "silent_fail" in settings,
+        "try_number": 3,
+    }
+    # Airflow's own end of the deferral comes a margin after the trigger's.
+    assert deferred.value.timeout > timedelta(seconds=111)
 
 
 @pytest.mark.parametrize("name", ["timeout", "soft_fail, timeout", "success"])
@@ -168,12 +206,12 @@ def test_an_operator_with_its_receipt_in_the_store_looks_once_more(flokit: Simul
         task.execute(context)
     receipt = task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
     assert receipt["sync_id"] == flokit.syncs[0].sync_id
-    assert store.values == {}
+    assert store == {}
     with pytest.raises(TaskDeferred):
         task.execute(context)
     with pytest.raises(FlokitWaitTimeoutError, match="is syncing"):
         task.resume_execution("__fail__", AIRFLOW_ENDS_A_DEFERRAL, context)
-    assert store.get("flokit_receipt")["receipt"]["sync_id"] == flokit.syncs[1].sync_id
+    assert store["flokit_receipt"]["receipt"]["sync_id"] == flokit.syncs[1].sync_id
 
 
 @pytest.mark.parametrize(
@@ -184,10 +222,10 @@ def test_an_operator_with_its_receipt_in_the_store_looks_once_more(flokit: Simul
         (FlokitIntegrationSensor, 0, False),
     ],
 )
-def test_airflow_2_ends_a_deferral_for_an_execution_timeout(
+def test_an_execution_timeout_that_passed_without_a_triggerer_is_no_timeout_of_the_wait(
     flokit: Simulator, kind: Any, seconds: float, over: bool
 ) -> None:
-    """There it counts while a task is deferred; whatever ended the deferral, it is told apart by the try's start."""
+    """Airflow 3 does not count it while a task is deferred; it is told by the start of the try."""
     flokit.add_integration(STRIPE)
     task = kind(task_id="t", integration_id=STRIPE, execution_timeout=timedelta(seconds=60), timeout=600)
     context: Any = {"ti": TaskInstance(task, start_date=datetime.now(tz=UTC) - timedelta(seconds=seconds))}

@@ -1,11 +1,19 @@
-"""Reading a DAG file costs next to nothing: no HTTP library, no trigger, no I/O."""
+"""Reading a DAG file costs next to nothing and warns of nothing: no HTTP library, no trigger, no I/O."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from tests.checkout import EXAMPLE_DAGS, REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLES = sorted(map(str, EXAMPLE_DAGS.glob("*.py")))
 
 HEAVY = ("requests", "aiohttp", "airflow_provider_flokit.triggers", "airflow_provider_flokit.hooks.flokit")
 
@@ -63,12 +71,34 @@ print(done)
 """
 
 
+# What is for a newer Airflow cannot be imported on an older one.
+EVERYTHING = """
+import importlib, pkgutil, runpy, sys, warnings
+from pathlib import Path
+import airflow.settings
+import airflow_provider_flokit as ours
+
+warnings.simplefilter("always")  # Airflow has filters of its own
+for module in pkgutil.walk_packages(ours.__path__, "airflow_provider_flokit."):
+    try:
+        module.name.endswith("__main__") or importlib.import_module(module.name)
+    except ModuleNotFoundError as missing:
+        if missing.name.startswith(ours.__name__):
+            raise
+from airflow.providers_manager import ProvidersManager
+assert "flokit" in ProvidersManager().hooks
+ProvidersManager().connection_form_widgets, ProvidersManager().field_behaviours
+for path in sys.argv[1:]:
+    runpy.run_path(path)
+"""
+
+
 def run(code: str, *arguments: str) -> list[str]:
-    """Run code in a fresh interpreter and return the lines that it printed."""
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    """Run code in a fresh interpreter and return the lines that it printed, its errors and warnings first."""
+    command, env = [sys.executable, "-c", code, *arguments], {**os.environ, "COLUMNS": "1000"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()
+    return (done.stderr + done.stdout).splitlines()
 
 
 def test_operator_and_sensor_load_neither_an_http_library_nor_triggers() -> None:
@@ -78,8 +108,22 @@ def test_operator_and_sensor_load_neither_an_http_library_nor_triggers() -> None
     assert "airflow_provider_flokit.hooks.flokit" in of_triggers
 
 
+def test_metadata_costs_nothing() -> None:
+    """Reading the metadata imports neither Airflow nor an HTTP library."""
+    heavy = "{'airflow', 'requests', 'aiohttp', 'urllib3'} & set(sys.modules)"
+    assert run(f"import sys, airflow_provider_flokit as p; p.get_provider_info(); print({heavy})") == ["set()"]
+
+
 def test_parsing_does_no_input_or_output() -> None:
     """Making operators, sensors, hooks and triggers, in every mode and in every example, opens no socket."""
-    examples = sorted(str(path) for path in EXAMPLE_DAGS.glob("*.py"))
-    assert examples
-    assert run(FORBIDDEN, *examples)[-1] == "[]"
+    assert EXAMPLES
+    assert run(FORBIDDEN, *EXAMPLES)[-1] == "[]"
+
+
+def test_nothing_of_ours_is_warned_of(tmp_path: Path) -> None:
+    """Every module, the provider's discovery and every example DAG; a DAG here that warns shows that it is seen."""
+    dag = tmp_path / "dag.py"
+    dag.write_text("import warnings\nwarnings.warn('Moved to airflow.sdk', DeprecationWarning)\n")
+    ours = re.compile(f"airflow[_-]provider[_-]flokit|{EXAMPLE_DAGS}|{dag}")
+    told = [line for line in run(EVERYTHING, *EXAMPLES, str(dag)) if ours.search(line) and "warning" in line.lower()]
+    assert ["Moved to airflow.sdk" in line for line in told] == [True], told

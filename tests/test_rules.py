@@ -6,7 +6,6 @@ worker in operators/test_retries.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections import UserList
@@ -16,18 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat import connection as compat
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    TaskDeferred,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.errors import FlokitConnectionNotFoundError, FlokitError
 from airflow_provider_flokit.gate import wait as gate_wait
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 from airflow_provider_flokit.models import SyncReceipt
-from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.sensors.flokit import FlokitIntegrationSensor
 from airflow_provider_flokit.simulator import Fault, Sync
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
@@ -46,6 +40,7 @@ from tests.modes import (
     WORKER,
     TaskInstance,
     airflow_in,
+    logged,
     looks,
     operate,
     sense,
@@ -69,12 +64,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list to which tasks and triggers log."""
-    lines: list[str] = []
-    log = logging.Logger("told")  # noqa: LOG001 - apart from everybody else's logging
-    log.addFilter(lambda r: lines.append(f"{r.levelname} {r.getMessage()}"))  # type: ignore[arg-type,func-returns-value]
-    for kind in (FlokitTriggerSyncOperator, FlokitIntegrationSensor, FlokitIntegrationTrigger):
-        monkeypatch.setattr(kind, "log", log)
-    return lines
+    return logged(monkeypatch)
 
 
 def succeed(flokit: SimulatedFlokit, moments: list[datetime] | None = None) -> Callable[[], object]:
@@ -224,28 +214,6 @@ def test_the_failure_of_the_sync_before_ours_is_not_ours(flokit: SimulatedFlokit
         assert sync_and_wait(form).last_seen["status"] == "connected"
 
 
-@FORMS
-def test_a_sync_that_is_done_is_ready_at_the_deadline(flokit: SimulatedFlokit, form: tuple[str, str]) -> None:
-    """Our sync is done, but FloKit is syncing again whenever one looks."""
-    flokit.add_integration(STRIPE, last_synced_at=BEFORE)
-    flokit.script(STRIPE, [{"status": "connected"}, {"status": "syncing", "last_synced_at": AFTER}])
-    began = time.monotonic()
-    assert sync_and_wait(form, timeout=0.6).last_seen["last_synced_at"] == AFTER
-    assert time.monotonic() - began >= 0.6
-
-
-@SENSORS
-def test_data_that_is_there_is_ready_though_the_integration_is_in_error(
-    flokit: SimulatedFlokit, told: list[str], mode: str
-) -> None:
-    """``synced_after`` was reached yesterday, today the integration is in error: a backfill goes on, with a warning."""
-    flokit.add_integration(STRIPE, status="error", last_synced_at=AFTER)
-    assert sense(mode, integration_id=STRIPE, synced_after=BEFORE).last_seen["status"] == "error"
-    assert [line for line in told if line.startswith("WARNING") and "the data is there" in line]
-    late = sense(mode, integration_id=STRIPE, synced_after="2024-03-15T14:00:00Z")
-    assert late.error == "FlokitSyncFailedError"
-
-
 @pytest.mark.parametrize("mode", [WORKER, DEFERRED])
 def test_what_was_ready_once_stays_so(flokit: SimulatedFlokit, mode: str) -> None:
     """Three integrations with ``synced_after`` that sync again and again, never all quiet in one look."""
@@ -310,15 +278,8 @@ def test_what_may_pass_in_the_middle_of_a_wait_is_sat_out(
     flokit.add_integration(STRIPE, last_synced_at=BEFORE, sync=Sync(start_delay=math.inf))
     done = {"status": "connected", "last_synced_at": AFTER}
     flokit.script(STRIPE, [{"status": "connected"}, {"status": "syncing"}, done])
-    for fault in (
-        503,
-        Fault.drop(),
-        Fault.answer(200, "html"),
-        Fault.rate_limited(0),
-        Fault.answer(404, "html"),
-        403,
-        400,
-    ):
+    html = [Fault.answer(200, "html"), Fault.answer(404, "html")]
+    for fault in (503, Fault.drop(), Fault.rate_limited(0), *html, 403, 400):
         flokit.fail(fault, path=LIST, after=1)
     assert sync_and_wait(form).last_seen["last_synced_at"] == AFTER
     for status in (404, 403, 400):
@@ -403,33 +364,40 @@ def test_a_wait_with_a_failing_api_ends_at_its_deadline(
 # Airflow's own races and limits
 
 
-def test_a_rescheduled_sensor_does_not_come_back_too_soon(
-    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("settings", "elapsed", "pause"),
+    [
+        ({"poke_interval": 60}, 100, 60),
+        ({"poke_interval": 60, "exponential_backoff": True}, 100, 160),
+        ({"poke_interval": 60, "exponential_backoff": True, "max_wait": timedelta(seconds=120)}, 100, 120),
+        ({"poke_interval": 1}, None, FlokitIntegrationTrigger.SETTLE),
+        ({"poke_interval": 20, "timeout": 22}, 20, None),
+    ],
+    ids=["poke_interval", "exponential_backoff", "max_wait", "no sooner than SETTLE", "no sooner than its deadline"],
+)
+def test_when_a_rescheduled_sensor_comes_back(
+    flokit: SimulatedFlokit,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    elapsed: float | None,
+    pause: float | None,
 ) -> None:
     """
-    ``poke_interval=20``, ``timeout=22``: the second poke would be back 2 s later, and so stays in the worker.
+    exponential_backoff adds what has elapsed of the wait, bounded by max_wait; SETTLE is the least.
 
-    Nor does a short interval bring it back sooner than SETTLE.
+    With ``poke_interval=20``, ``timeout=22``, the second poke would be back 2 s later: it stays in the worker.
     """
     flokit.add_integration(STRIPE, status="syncing")
-    monkeypatch.setattr(
-        "airflow_provider_flokit.sensors.flokit.first_poke_at", lambda context, _: context["ti"].first_reschedule
-    )
-
-    def poke(seconds_ago: float | None, poke_interval: float) -> None:
-        sensor = FlokitIntegrationSensor(
-            task_id="wait", integration_id=STRIPE, mode="reschedule", poke_interval=poke_interval, timeout=22
-        )
-        now = datetime.now(tz=UTC)
-        first = None if seconds_ago is None else now - timedelta(seconds=seconds_ago)
-        sensor.execute({"ti": TaskInstance(sensor, first_reschedule=first)})
-
-    with pytest.raises(AirflowSensorTimeout):
-        poke(20, poke_interval=20)
     now = datetime.now(tz=UTC)
-    with pytest.raises(AirflowRescheduleException) as again:
-        poke(None, poke_interval=1)
-    assert again.value.reschedule_date >= now + timedelta(seconds=FlokitIntegrationTrigger.SETTLE)
+    first = None if elapsed is None else now - timedelta(seconds=elapsed)
+    monkeypatch.setattr("airflow_provider_flokit.sensors.flokit.first_poke_at", lambda *_: first)
+    sensor = FlokitIntegrationSensor(
+        task_id="wait", integration_id=STRIPE, mode="reschedule", **{"timeout": 3600, **settings}
+    )
+    with pytest.raises(AirflowSensorTimeout if pause is None else AirflowRescheduleException) as ended:
+        sensor.execute({"ti": TaskInstance(sensor)})
+    if isinstance(ended.value, AirflowRescheduleException):
+        assert 0 <= (ended.value.reschedule_date - now).total_seconds() - (pause or 0) <= 15
 
 
 @pytest.mark.parametrize(

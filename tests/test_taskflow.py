@@ -86,44 +86,50 @@ def test_every_templated_value_may_come_from_a_task(both: SimulatedFlokit) -> No
 
 
 def test_expand_over_a_tasks_result(both: SimulatedFlokit, seen: dict[str, Any]) -> None:
-    """One sync per integration that a ``@task`` lists; the sensor gives all states in that order."""
+    """
+    One sync per integration that a ``@task`` lists, one of them fresh: each hands on its receipt, which is never None.
+
+    One sensor that gets them all gives all states in that order; a task that is mapped over them runs for each.
+    """
+    both.add_integration(ADAPTY, type="adapty")
+    both.set_state(STRIPE, last_synced_at=datetime.now(tz=UTC))
+    names, loaded = [STRIPE, ADJUST, ADAPTY], []
     with dag_of("expand") as dag:
 
         @task
         def list_ids() -> list[str]:
-            return [STRIPE, ADJUST]
+            return names
 
-        syncs = FlokitTriggerSyncOperator.partial(task_id="sync").expand(integration_id=list_ids())
+        syncs = FlokitTriggerSyncOperator.partial(task_id="sync", skip_if_synced_within=timedelta(minutes=30)).expand(
+            integration_id=list_ids()
+        )
         ready = FlokitIntegrationSensor(task_id="ready", receipt=syncs.output)
 
         @task
         def keep(states: list[dict[str, Any]]) -> None:
             seen["ids"] = [state["id"] for state in states]
 
+        @task
+        def load(receipt: Any) -> None:
+            loaded.append(receipt["integration_id"])
+
         keep(ready.output)
+        load.expand(receipt=syncs.output)
     assert both.run(dag).state == "success"
-    assert sorted(sync.integration_id for sync in both.syncs) == sorted([STRIPE, ADJUST])
-    assert seen["ids"] == [STRIPE, ADJUST]
+    assert sorted(sync.integration_id for sync in both.syncs) == sorted([ADJUST, ADAPTY])
+    assert seen["ids"] == names
+    assert sorted(loaded) == sorted(names)
 
 
 def test_default_args() -> None:
     """A DAG's ``default_args`` reach both, the task's own arguments win, and what is required may come from there."""
-    shared = {
-        "flokit_conn_id": "other",
-        "deferrable": True,
-        "integration_id": STRIPE,
-        "start_timeout": 60,
-        "poll_interval": 5,
-        "poke_interval": 7,
-        "retries": 2,
-    }
+    shared = {"flokit_conn_id": "other", "deferrable": True, "integration_id": STRIPE, "poke_interval": 7, "retries": 2}
     with dag_of("defaults", default_args=shared):
-        sync = FlokitTriggerSyncOperator(task_id="sync", start_timeout=10)
+        sync = FlokitTriggerSyncOperator(task_id="sync", flokit_conn_id="its_own")
         ready = FlokitIntegrationSensor(task_id="ready", deferrable=False)
-    assert (sync.flokit_conn_id, sync.deferrable, sync.integration_id) == ("other", True, STRIPE)
-    assert (sync.start_timeout, sync.poll_interval, sync.retries) == (10.0, 5.0, 2)
+    assert (sync.flokit_conn_id, sync.deferrable, sync.integration_id, sync.retries) == ("its_own", True, STRIPE, 2)
     assert (ready.flokit_conn_id, ready.deferrable, ready.integration_id) == ("other", False, STRIPE)
-    assert (ready.start_timeout, ready.poke_interval, ready.retries) == (60.0, 7.0, 2)
+    assert (ready.poke_interval, ready.retries) == (7.0, 2)
 
 
 def test_expand_over_receipts(both: SimulatedFlokit) -> None:
@@ -191,23 +197,3 @@ def test_expand_over_a_task_that_is_not_mapped(both: SimulatedFlokit) -> None:
     reasons = [text for name, text in outcome.reasons.items() if name.startswith("wait[")]
     assert len(reasons) == 6
     assert all("sync is not mapped: use receipt=sync.output" in reason for reason in reasons)
-
-
-def test_every_mapped_sync_hands_on_its_receipt(both: SimulatedFlokit) -> None:
-    """Three mapped syncs, one of them fresh, are three loads: the return value is never None."""
-    both.add_integration(ADAPTY, type="adapty")
-    names, loaded = [STRIPE, ADJUST, ADAPTY], []
-    both.set_state(STRIPE, last_synced_at=datetime.now(tz=UTC))
-    with dag_of("three") as dag:
-        sync = FlokitTriggerSyncOperator.partial(task_id="sync", skip_if_synced_within=timedelta(minutes=30)).expand(
-            integration_id=names
-        )
-
-        @task
-        def load(x: Any) -> None:
-            loaded.append(x["integration_id"])
-
-        load.expand(x=sync.output)
-    assert both.run(dag).states == {f"{name}[{number}]": "success" for name in ("sync", "load") for number in range(3)}
-    assert sorted(loaded) == sorted(names)
-    assert sorted(run.integration_id for run in both.syncs) == sorted([ADJUST, ADAPTY])

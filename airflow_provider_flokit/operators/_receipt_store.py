@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_flokit.errors import FlokitPermanentError
-from airflow_provider_flokit.models import MalformedDataError, SyncReceipt
+from airflow_provider_flokit.errors import FlokitPermanentError, FlokitSyncFailedError
+from airflow_provider_flokit.models import SyncReceipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from logging import Logger
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -28,10 +27,9 @@ _KEY: Final = "flokit_receipt"
 class ReceiptStore:
     """The receipt in a task's state store."""
 
-    def __init__(self, context: Context, log: Logger) -> None:
+    def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
         self._ti = context["ti"]
-        self._log = log
 
     @property
     def available(self) -> bool:
@@ -44,14 +42,10 @@ class ReceiptStore:
 
         If it had not, that try may have ended before or after the request.
         """
-        data = self._store.get(_KEY) if self.available else None
-        if not isinstance(data, dict) or data.get("series") != self._ti.max_tries:
+        entry = self._store.get(_KEY) if self.available else None
+        if entry is None or entry["series"] != self._ti.max_tries:
             return None, False
-        try:
-            return SyncReceipt.from_json(data.get("receipt")), data.get("requested") is True
-        except MalformedDataError as error:
-            self._log.warning("The receipt of an earlier try cannot be read (%s): starting anew.", error)
-            return None, False
+        return SyncReceipt.from_json(entry["receipt"]), entry["requested"]
 
     def keep(self, receipt: SyncReceipt, *, requested: bool) -> None:
         """Keep a receipt for the next try: once before the request, and once after its answer."""
@@ -69,10 +63,8 @@ class ReceiptStore:
         """Run a block of the task; if it fails and no later try can use the receipt, forget it."""
         try:
             yield
-        except FlokitPermanentError:
-            self.forget()
-            raise
-        except (Exception, AirflowTaskTimeout):  # AirflowTaskTimeout is not an Exception
-            if self._ti.try_number > self._ti.max_tries:
+        except (Exception, AirflowTaskTimeout) as error:  # AirflowTaskTimeout is not an Exception
+            is_last = self._ti.try_number > self._ti.max_tries
+            if is_last or isinstance(error, FlokitPermanentError | FlokitSyncFailedError):
                 self.forget()
             raise

@@ -7,14 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_flokit._airflow import DeferredTask
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
-    FlokitError,
     FlokitSyncAlreadyRunningError,
-    FlokitSyncFailedError,
     FlokitWaitTimeoutError,
     shown,
 )
@@ -22,8 +20,8 @@ from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Cond
 from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
-from airflow_provider_flokit.lineage import SyncLineage, SyncReport, outlets_of, tell_outlets
-from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, SyncReceipt
+from airflow_provider_flokit.lineage import SyncReport, openlineage_facets
+from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 from airflow_provider_flokit.operators._receipt_store import ReceiptStore
 from airflow_provider_flokit.ui.link import LINKS
 
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_flokit.api.client import Answer
     from airflow_provider_flokit.hooks.flokit import FlokitHook
     from airflow_provider_flokit.models import Integration
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
+class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
     """
     Start a sync of a FloKit integration; with ``wait_for_completion=True``, wait until exactly this sync has succeeded.
 
@@ -58,8 +58,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
 
     If the task waited, the asset events of its outlets for the integration
     (:func:`~airflow_provider_flokit.assets.flokit.flokit_asset`) have ``sync_id``, ``last_synced_at``,
-    ``previous_synced_at``, ``events_total`` and ``events_brought``. The last two take one more request, or two with
-    ``integration_type``.
+    ``previous_synced_at``, ``events_total`` and ``events_brought``. The last two take one more request.
 
     :param integration_id: Id of the integration, e.g. ``int_01hx4j7stripe`` (templated); or
     :param integration_type: its type, e.g. ``stripe``, if exactly one integration has it (templated).
@@ -81,6 +80,9 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     ui_color = "#d5f2e3"
     ui_fgcolor = "#102a1e"
 
+    _receipt: SyncReceipt | None = None
+    _report: SyncReport | None = None
+
     def __init__(
         self,
         *,
@@ -97,10 +99,9 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check = self._check
-        # The casts give the types that the values have after Airflow has rendered them.
-        self.integration_id = cast("str | None", integration_id)
-        self.integration_type = cast("str | None", integration_type)
-        self.flokit_conn_id = cast("str", flokit_conn_id)
+        self.integration_id = integration_id
+        self.integration_type = integration_type
+        self.flokit_conn_id = cast("str", flokit_conn_id)  # once it is rendered
         self.wait_for_completion = check.flag("wait_for_completion", wait_for_completion)
         self.deferrable = check.flag("deferrable", deferrable)
         self.poll_interval = check.seconds("poll_interval", poll_interval)
@@ -127,7 +128,7 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         from airflow_provider_flokit.triggers.flokit import defer
 
         conn_id = self._check.text("flokit_conn_id", self.flokit_conn_id)
-        store = self._store(context)
+        store = ReceiptStore(context)
         with store.kept_for_the_next_try(), FlokitHook(conn_id) as hook:
             receipt = self._receipt = self._resumed(hook, store) or self._started(hook, store, context)
             if not self.wait_for_completion:
@@ -144,42 +145,47 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired."""
-        outcome = Outcome.from_event(event)
-        try:
-            receipt = SyncReceipt.from_json(event.get("receipt"))
-        except MalformedDataError as error:
-            raise FlokitError(f"{self._owner}: the trigger's event has no receipt: {error}.") from None
-        return self._conclude(context, outcome, receipt)
+        return self._conclude(context, Outcome.from_event(event), SyncReceipt.from_json(event["receipt"]))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral, see :meth:`DeferredTask.resume_execution`."""
-        with self._store(context).kept_for_the_next_try():
+        with ReceiptStore(context).kept_for_the_next_try():
             return super().resume_execution(next_method, next_kwargs, context)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Report to OpenLineage a sync that was requested, was not needed, or has succeeded."""
+        skipped = self._receipt is not None and self._receipt.skipped
+        return self._openlineage_facets("skipped" if skipped else "succeeded" if self._report else "requested")
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Report a failure to OpenLineage."""
+        return self._openlineage_facets("failed")
+
+    def _openlineage_facets(self, outcome: str) -> OperatorLineage[Any, Any]:
+        return openlineage_facets(outcome, self.integration_id, self.flokit_conn_id, self._receipt, self._report)
 
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
         receipt, was_answered = store.load()
         if receipt is None or not self._is_mine(receipt.baseline):
             return None
+        answer = hook.read(integration_id=receipt.integration_id)
         if not was_answered:
-            return self._requested_maybe(hook, store, receipt)
-        now = hook.read(integration_id=receipt.integration_id)
-        if judge(now.value, now.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
+            return self._requested_maybe(hook, store, receipt, answer)
+        if judge(answer.value, answer.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
             self.log.info("The sync of an earlier try has failed: starting a new one.")
-            store.forget()
             return None
         self.log.info("Going on with the sync of an earlier try, %s.", receipt.sync_id or "which was running already")
         return receipt
 
-    def _requested_maybe(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
-        """Go on after a try that may have ended before or after its request: look if a sync has begun since."""
-        answer = hook.read(integration_id=receipt.integration_id)
-        now, was_syncing = answer.value, receipt.baseline.status == IntegrationStatus.SYNCING
-        if was_syncing:
+    def _requested_maybe(
+        self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt, answer: Answer[Integration]
+    ) -> SyncReceipt:
+        """Go on after a try that may have ended before or after its request, with how the integration looks now."""
+        if receipt.baseline.status == IntegrationStatus.SYNCING:
             # The running sync may be ours or another one. So repeat the request with the same key and a new baseline.
-            receipt = replace(receipt, baseline=now, triggered_at=answer.at)
-            store.keep(receipt, requested=False)
-        elif now.status == IntegrationStatus.SYNCING or has_synced_since(now, receipt.baseline):
+            receipt = replace(receipt, baseline=answer.value, triggered_at=answer.at)
+        elif answer.value.status == IntegrationStatus.SYNCING or has_synced_since(answer.value, receipt.baseline):
             self.log.info("An earlier try ended during its request; a sync has begun since: going on with that one.")
             store.keep(receipt, requested=True)
             return receipt
@@ -189,13 +195,10 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
     def _started(self, hook: FlokitHook, store: ReceiptStore, context: Context) -> SyncReceipt:
         """Start a sync, unless the data is fresh enough or, in a retry, a sync is running."""
         if self._by_id:
-            before = hook.read(integration_id=self._check.one_id(self.integration_id))
+            integration_id = self._check.one_id(self.integration_id)
         else:
-            kind = self._check.text("integration_type", self.integration_type)
-            before = hook.read(integration_type=kind)
-            # The outlet's event needs the statistics before the sync, and the list has none.
-            if self._has_outlet(before.value) and (found := hook.statistics(before.value.id)) is not None:
-                before = replace(before, value=found)
+            integration_id = hook.find_integration(self._check.text("integration_type", self.integration_type)).id
+        before = hook.read(integration_id=integration_id)
         baseline = before.value
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
@@ -207,10 +210,10 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
             self.log.info("A sync is running, which an earlier try may have started: waiting for that one.")
             return receipt
-        store.keep(receipt, requested=False)
         return self._request(hook, store, receipt)
 
     def _request(self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt) -> SyncReceipt:
+        store.keep(receipt, requested=False)
         try:
             started = hook.start_sync(receipt.integration_id, receipt.idempotency_key)
         except FlokitSyncAlreadyRunningError as running:
@@ -223,9 +226,6 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         store.keep(receipt, requested=True)
         return receipt
 
-    def _has_outlet(self, integration: Integration) -> bool:
-        return self.wait_for_completion and bool(outlets_of(self, integration.id))
-
     def _is_mine(self, integration: Integration) -> bool:
         """Tell whether this is the integration to sync; a cleared run may have rendered another id."""
         return self.integration_id == integration.id or self.integration_type == integration.type
@@ -234,9 +234,6 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
         """Tell whether this is not the first try since the task was scheduled or cleared."""
         ti = context["ti"]
         return bool(ti.try_number > ti.max_tries - (self.retries or 0) + 1)
-
-    def _store(self, context: Context) -> ReceiptStore:
-        return ReceiptStore(context, cast("Logger", self.log))
 
     def _wait(self, receipt: SyncReceipt) -> Wait:
         conditions = Conditions(
@@ -249,38 +246,23 @@ class FlokitTriggerSyncOperator(SyncLineage, DeferredTask, BaseOperator):
 
     def _last_look(self, context: Context) -> dict[str, Any]:
         """Look once more after Airflow ended the deferral, if the receipt was kept."""
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
-        receipt, _ = self._store(context).load()
+        receipt, _ = ReceiptStore(context).load()
         if receipt is None:
             raise FlokitWaitTimeoutError(
                 f"{self._owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: does "
                 "a triggerer run? A retry goes on with the sync if it is still running."
             )
-        wait = self._wait(receipt)
-        wait.announced = True  # before the deferral
-        with FlokitHook(self.flokit_conn_id) as hook:
-            return self._conclude(context, hook.ask(wait, last=True) or wait.timed_out(), receipt)
+        return self._conclude(context, self._ask_last(self._wait(receipt)), receipt)
 
     def _conclude(self, context: Context, outcome: Outcome, receipt: SyncReceipt) -> dict[str, Any]:
-        self._receipt, store = receipt, self._store(context)
+        self._receipt = receipt
         for integration in outcome.integrations:
             context["ti"].xcom_push(key="integration", value=integration.to_json())
-        if outcome.ending is not Ending.READY:
-            self._failure = outcome.message
-            if outcome.ending is Ending.EXECUTION_TIMED_OUT:
-                raise AirflowTaskTimeout(outcome.message)
-            error = outcome.exception()
-            if isinstance(error, FlokitSyncFailedError):
-                store.forget()
-            raise error
+        self._check_ready(outcome)
         (now,) = outcome.integrations
         if not receipt.skipped:
             which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
             self.log.info("%s has synced: %s is done.", now.id, which)
-        wanted = now.sync_stats is None and not receipt.skipped and self._has_outlet(now)
-        later = self._statistics(now.id) if wanted else None
-        self._report = SyncReport(now, receipt, later)
-        tell_outlets(self, context, self._report)
-        store.forget()
+        self._report = self._tell_outlets(context, now, receipt)
+        ReceiptStore(context).forget()
         return receipt.to_json()

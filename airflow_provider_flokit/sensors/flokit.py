@@ -12,7 +12,6 @@ from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -23,7 +22,6 @@ from airflow_provider_flokit._airflow import BACKSTOP, DeferredTask, can_start_f
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT, TEMPLATED, Checker, Conditions
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
-from airflow_provider_flokit.lineage import SyncReport, outlets_of, tell_outlets
 from airflow_provider_flokit.ui.link import LINKS
 
 if TYPE_CHECKING:
@@ -98,15 +96,11 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         check = Checker(self._owner)
-        # Airflow's own checks accept some wrong numbers, and do not always name the parameter.
-        check.seconds("poke_interval", self.poke_interval, zero=True)
-        check.seconds("timeout", self.timeout, zero=True)
-        # The casts give the types that the values have after Airflow has rendered them.
-        self.integration_id = cast("str | Sequence[str] | None", integration_id)
-        self.integration_type = cast("str | Sequence[str] | None", integration_type)
+        self.integration_id = integration_id
+        self.integration_type = integration_type
         self.receipt = receipt
-        self.synced_after = cast("datetime | str | None", synced_after)
-        self.flokit_conn_id = cast("str", flokit_conn_id)
+        self.synced_after = synced_after
+        self.flokit_conn_id = flokit_conn_id
         self.deferrable = check.flag("deferrable", deferrable)
         self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
         self.fail_on_disconnected = check.flag("fail_on_disconnected", fail_on_disconnected)
@@ -164,13 +158,9 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
 
     def _last_look(self, context: Context) -> Any:
         """Look once more after Airflow ended the deferral."""
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
         with self._ending():
             wait = self._new_wait(context)
-            wait.answered = wait.announced = True  # before the deferral
-            outcome = FlokitHook(wait.conditions.conn_id).ask(wait, last=True)
-            return self._conclude(context, outcome or wait.timed_out(), wait.conditions)
+            return self._conclude(context, self._ask_last(wait), wait.conditions)
 
     def _start_from_trigger(self) -> None:
         """Let the scheduler start the trigger, if this Airflow can do so with these arguments."""
@@ -235,17 +225,11 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:
-        match outcome.ending:
-            case Ending.TIMED_OUT:
-                raise AirflowSensorTimeout(outcome.message)
-            case Ending.EXECUTION_TIMED_OUT:
-                raise AirflowTaskTimeout(outcome.message)
-            case Ending.FAILED:
-                raise outcome.exception()
+        if outcome.ending is Ending.TIMED_OUT:
+            raise AirflowSensorTimeout(outcome.message)
+        self._check_ready(outcome)
         for now in outcome.integrations:
-            if outlets_of(self, now.id):
-                later = self._statistics(now.id) if now.sync_stats is None else None
-                tell_outlets(self, context, SyncReport(now, conditions.receipts.get(now.id), later))
+            self._tell_outlets(context, now, conditions.receipts.get(now.id))
         self.log.info("Ready: %s.", conditions.describe(timezone.utcnow()))
         states = [integration.to_json() for integration in outcome.integrations]
         return states[0] if conditions.single else states

@@ -1,20 +1,17 @@
-"""The operator: what it sends and returns, what it does not sync, and what it hands to the triggerer."""
+"""The operator: what it sends and returns, and what it does not sync."""
 
 from __future__ import annotations
 
-import logging
 import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.models import SyncReceipt
-from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.simulator import Fault, Sync
-from tests.modes import ADJUST, BEFORE, STRIPE, TaskInstance, operate
+from tests.modes import ADJUST, BEFORE, STRIPE, logged, operate
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
@@ -25,14 +22,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.01)
 
 
-def test_it_starts_one_sync_and_returns_its_receipt(
-    flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_starts_one_sync_and_returns_its_receipt(flokit: SimulatedFlokit, monkeypatch: pytest.MonkeyPatch) -> None:
     """The return value is the receipt with the state from before the POST; who does not wait is told so."""
-    monkeypatch.setattr(FlokitTriggerSyncOperator, "log", logging.getLogger("task"))
+    lines = logged(monkeypatch)
     flokit.add_integration(STRIPE, status="error", error_message="boom", last_synced_at=BEFORE)
-    with caplog.at_level(logging.INFO):
-        ended = operate()
+    ended = operate()
     (sync,) = flokit.syncs
     assert list(ended.xcoms) == ["return_value"]
     receipt = SyncReceipt.from_json(ended.value)
@@ -40,14 +34,15 @@ def test_it_starts_one_sync_and_returns_its_receipt(
     baseline = ended.value["baseline"]
     assert (baseline["status"], baseline["error_message"], baseline["last_synced_at"]) == ("error", "boom", BEFORE)
     assert [r.method for r in flokit.requests] == ["GET", "POST"]
-    assert "Not waiting: the next task starts now" in caplog.text
+    assert "Not waiting: the next task starts now" in lines[-1]
 
 
 def test_a_type_stands_for_its_one_integration(flokit: SimulatedFlokit) -> None:
-    """integration_type finds the id; the receipt names it."""
+    """integration_type finds the id; the baseline has the statistics that only a single read gives."""
     flokit.add_integration(ADJUST, type="adjust")
-    flokit.add_integration(STRIPE, type="stripe")
-    assert operate(integration_id=None, integration_type="stripe").value["integration_id"] == STRIPE
+    flokit.add_integration(STRIPE, type="stripe", events_total=1000)
+    baseline = operate(integration_id=None, integration_type="stripe").value["baseline"]
+    assert (baseline["id"], baseline["sync_stats"]["events_total"]) == (STRIPE, 1000)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +80,16 @@ def test_an_old_error_is_forgiven_from_the_409_on(flokit: SimulatedFlokit) -> No
     assert receipt.triggered_at - flokit.requests[0].at > timedelta(seconds=1)
 
 
-# Fresh data
-
-
 @pytest.mark.parametrize("waits", [True, False])
 def test_fresh_data_is_not_synced_again(flokit: SimulatedFlokit, waits: bool) -> None:
-    """skip_if_synced_within: no POST, a receipt that says so (mapping over it loses no item), one request."""
-    flokit.add_integration(STRIPE)  # synced an hour ago
-    ended = operate(skip_if_synced_within=timedelta(hours=2), wait_for_completion=waits)
+    """
+    skip_if_synced_within: no POST, a receipt that says so (mapping over it loses no item), one request.
+
+    How old the data is goes by FloKit's clock, which is a day off here.
+    """
+    flokit.clock_skew = -86_400.0
+    flokit.add_integration(STRIPE, last_synced_at=datetime.fromtimestamp(flokit.server_time() - 50 * 60, tz=UTC))
+    ended = operate(skip_if_synced_within=timedelta(hours=1), wait_for_completion=waits)
     assert (ended.value["skipped"], ended.value["sync_id"]) == (True, None)
     assert ("integration" in ended.xcoms) is waits
     assert [r.method for r in flokit.requests] == ["GET"]
@@ -108,42 +105,3 @@ def test_only_fresh_and_connected_data_saves_the_sync(flokit: SimulatedFlokit, s
     flokit.add_integration(STRIPE, status=status)
     operate(skip_if_synced_within=within)
     assert len(flokit.syncs) == 1
-
-
-def test_freshness_goes_by_the_servers_clock(flokit: SimulatedFlokit) -> None:
-    """A server whose clock is a day off is asked what time it is."""
-    flokit.clock_skew = -86_400.0
-    flokit.add_integration(STRIPE, last_synced_at=datetime.fromtimestamp(flokit.server_time() - 50 * 60, tz=UTC))
-    assert operate(skip_if_synced_within=timedelta(hours=1)).value["skipped"] is True
-
-
-# Deferral
-
-
-def test_every_setting_reaches_the_trigger(flokit: SimulatedFlokit) -> None:
-    """poll_interval, timeout, start_timeout, the connection, the deadlines and the try are those of the task."""
-    flokit.connect("other")
-    flokit.add_integration(STRIPE)
-    task = FlokitTriggerSyncOperator(
-        task_id="sync",
-        integration_id=STRIPE,
-        wait_for_completion=True,
-        flokit_conn_id="other",
-        deferrable=True,
-        poll_interval=7.0,
-        timeout=111.0,
-        start_timeout=22.0,
-        execution_timeout=timedelta(seconds=99),
-    )
-    now = datetime.now(tz=UTC)
-    with pytest.raises(TaskDeferred) as deferred:
-        task.execute({"ti": TaskInstance(task, try_number=3, start_date=now - timedelta(seconds=20))})
-    _, arguments = deferred.value.trigger.serialize()
-    expected = {"poll_interval": 7.0, "timeout": 111.0, "start_timeout": 22.0, "flokit_conn_id": "other"}
-    assert {name: arguments[name] for name in expected} == expected
-    assert arguments["receipt"]["sync_id"] == flokit.syncs[0].sync_id
-    assert arguments["deadline"] == pytest.approx(now.timestamp() + 111, abs=10)
-    assert arguments["execution_deadline"] == pytest.approx(now.timestamp() - 20 + 99, abs=5)
-    assert arguments["try_number"] == 3
-    # Airflow's own end of the deferral comes a margin after the trigger's.
-    assert deferred.value.timeout > timedelta(seconds=111)
