@@ -8,11 +8,9 @@ would repeat them.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
@@ -36,9 +34,6 @@ log = logging.getLogger(__name__)
 
 WATCHED: Final = {"synced": ("synced",), "error": ("error",), "any": ("synced", "error")}
 """The events for each value of a watcher's ``on``."""
-
-_STORE_PATIENCE: Final = 10.0
-"""Seconds that the asset state store may take to answer; the next poll asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +66,9 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
     nothing. The first look makes no event.
 
     :param before: The memory; None at the first look.
-    :param on: A key of :data:`WATCHED`; only what its events need is remembered.
+    :param on: A key of :data:`WATCHED`.
     """
-    error = None
-    if now.status == IntegrationStatus.ERROR and "error" in WATCHED[on]:
-        error = shown(now.error_message or "")
+    error = shown(now.error_message or "") if now.status == IntegrationStatus.ERROR else None
     memory = Memory(now.last_synced_at, error)
     if before is None:
         return memory, ()
@@ -90,7 +83,7 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
 
 def store_key(integration_id: str, conn_id: str, on: str) -> str:
     """Return the key of a watcher's memory in the asset state store."""
-    return f"flokit/{on}/{conn_id}/{integration_id}"[:512]  # the longest key that Airflow allows
+    return f"flokit/{on}/{conn_id}/{integration_id}"
 
 
 class Watcher:
@@ -105,9 +98,9 @@ class Watcher:
         self.integration_id = integration_id
         self.conn_id = conn_id
         self.on = on
+        self.memory: Memory | None = None
         self._key = store_key(integration_id, conn_id, on)
         self._store = store
-        self._memory: Memory | None = None
         self._saved: Memory | None = None
         self._begun = store is None
         self._troubles: dict[str, str] = {}
@@ -115,15 +108,15 @@ class Watcher:
     async def look(self, result: Snapshot | FlokitError) -> list[dict[str, Any]]:
         """Compare the result of a poll with the memory, and return the payloads of the events in order."""
         try:
-            now = self._found(result)
+            now = self._find(result)
+            if not self._begun:
+                await self._begin()
         except FlokitError as error:
             self._tell("looking", str(error))
             return []
-        if not self._begun and not await self._begin():
-            return []
         self._tell("looking", "")
-        before = self._memory
-        self._memory, events = compare(before, now, self.on)
+        before = self.memory
+        self.memory, events = compare(before, now, self.on)
         if before is None:
             log.info("Watching %s, last synced %s.", self.integration_id, timestamp(now.last_synced_at) or "never")
             return []
@@ -140,35 +133,27 @@ class Watcher:
             for event in events
         ]
 
-    @property
-    def unsaved(self) -> Memory | None:
-        """The memory, if it is not saved yet."""
-        return None if self._store is None or self._memory == self._saved else self._memory
-
-    async def save(self, memory: Memory) -> bool:
-        """Save a memory whose events are all in Airflow's database; tell whether it is saved."""
-        if self._store is None or memory == self._saved:
-            return True
+    async def save(self, memory: Memory | None) -> None:
+        """Save a memory whose events are all in Airflow's database; if that fails, the next delivery tries again."""
+        if self._store is None or memory is None or memory == self._saved:
+            return
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
-                await self._store.aset(self._key, memory.to_json())
+            await self._store.aset(self._key, memory.to_json())
         except Exception as error:  # Airflow would end all watchers of the connection
             self._tell("saving", f"what it has seen cannot be saved ({type(error).__name__}: {shown(error)})")
-            return False
-        self._tell("saving", "")
-        self._saved = memory
-        return True
+        else:
+            self._tell("saving", "")
+            self._saved = memory
 
-    def _found(self, result: Snapshot | FlokitError) -> Integration:
+    def _find(self, result: Snapshot | FlokitError) -> Integration:
         if isinstance(result, FlokitError):
             raise result
         return result.of_id(self.integration_id, self.conn_id)
 
-    async def _begin(self) -> bool:
+    async def _begin(self) -> None:
         """Read the saved memory; if two assets share this trigger, Airflow refuses the store, so go on without it."""
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
-                self._memory = self._saved = Memory.from_json(await self._store.aget(self._key))
+            self.memory = self._saved = Memory.from_json(await self._store.aget(self._key))
         except ValueError as error:
             log.warning(
                 "The watcher of %s (connection %r) goes on without Airflow's asset state store, so what it has seen "
@@ -179,17 +164,14 @@ class Watcher:
             )
             self._store = None
         except Exception as error:  # Airflow would restart the watcher every two seconds
-            self._tell("looking", f"what it has seen before cannot be read ({type(error).__name__}: {shown(error)})")
-            return False
+            what = f"{type(error).__name__}: {shown(error)}"
+            raise FlokitError(f"what it has seen before cannot be read ({what})") from error
         self._begun = True
-        return True
 
     def _tell(self, doing: str, trouble: str) -> None:
         """Log a problem once for each cause, and when it is over."""
         who = f"The watcher of {self.integration_id} (connection {self.conn_id!r})"
-        before = self._troubles.pop(doing, "")
-        if trouble:
-            self._troubles[doing] = trouble
+        before, self._troubles[doing] = self._troubles.get(doing, ""), trouble
         if trouble and trouble != before:
             log.error("%s is stuck, and goes on trying: %s", who, trouble)
         elif before and not trouble:
@@ -202,7 +184,7 @@ class Delivery:
 
     number: int
     result: Snapshot | FlokitError
-    saves: list[tuple[Watcher, Memory]] = field(default_factory=list)
+    memories: dict[Watcher, Memory | None] = field(default_factory=dict)
 
 
 class WorkspaceStream(SharedStreamProducer):
@@ -212,8 +194,7 @@ class WorkspaceStream(SharedStreamProducer):
         self._conn_id = conn_id
         self._interval = interval
         self._sent = 0
-        # For each watcher: the number of the last delivery that must not save its memory.
-        self._doubted: WeakKeyDictionary[Watcher, int] = WeakKeyDictionary()
+        self._doubted = 0  # deliveries up to this number save nothing
 
     async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
         """Yield each result twice: as the event, and as the item that :meth:`advance` gets back."""
@@ -226,20 +207,16 @@ class WorkspaceStream(SharedStreamProducer):
         """
         Save the watchers' memories.
 
-        If a watcher failed on a result, its events may not be in the database. Then no delivery that was sent until now
-        saves its memory; the next delivery saves it again.
+        If a watcher failed on a result, its events may not be in the database, and which watcher it was is not known.
+        Then no delivery that was sent until now saves a memory; the next one, which a failed watcher never gets, does.
 
         :param batch: Deliveries that all watchers have processed, in order, each with its outcome.
         """
-        latest: dict[Watcher, Memory] = {}
+        memories: dict[Watcher, Memory | None] = {}
         for delivery, outcome in batch:
-            for watcher, memory in delivery.saves:
-                if not outcome.is_clean:
-                    self._doubted[watcher] = self._sent
-                    latest.pop(watcher, None)
-                elif delivery.number > self._doubted.get(watcher, 0):
-                    latest[watcher] = memory
-        for watcher, memory in latest.items():
-            # If the store does not answer, the others would wait too; the next result tries again.
-            if not await watcher.save(memory):
-                return
+            if not outcome.is_clean:
+                self._doubted = self._sent
+            elif delivery.number > self._doubted:
+                memories |= delivery.memories
+        for watcher, memory in memories.items():
+            await watcher.save(memory)

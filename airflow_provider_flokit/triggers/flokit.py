@@ -274,8 +274,7 @@ class FlokitSyncedTrigger(BaseEventTrigger):
             async for delivery in shared_stream:
                 for payload in await watcher.look(delivery.result):
                     yield TriggerEvent(payload)
-                if (memory := watcher.unsaved) is not None:
-                    delivery.saves.append((watcher, memory))
+                delivery.memories[watcher] = watcher.memory
 
 
 def classpath(trigger: type) -> str:

@@ -1,12 +1,15 @@
-"""What integrations look like at moments that are told in seconds since a sync was requested."""
+"""Waits, and what they see: integrations at moments that are told in seconds since a sync was requested."""
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow_provider_flokit.gate.conditions import Conditions
 from airflow_provider_flokit.gate.snapshot import Snapshot
+from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.models import Integration, SyncReceipt
 
 REQUESTED = datetime(2024, 3, 15, 12, tzinfo=UTC)
@@ -41,3 +44,15 @@ def snapshot(*integrations: Integration | str, second: float = 20, **rest: Any) 
     """Return the workspace at one moment."""
     found = [state(i) if isinstance(i, str) else i for i in integrations]
     return Snapshot(at(second), {i.id: i for i in found}, **rest)
+
+
+def conditions(**given: Any) -> Conditions:
+    """Return what a task waits for: int_1 unless something else is given."""
+    if not given.keys() & {"integration_id", "integration_type", "receipt"}:
+        given["integration_id"] = "int_1"
+    return Conditions.of({"flokit_conn_id": "flokit_eu", **given}, owner="FlokitIntegrationSensor 'wait'")
+
+
+def begin(timeout: float = 3600.0, *, answered: bool = False, **given: Any) -> Wait:
+    """Begin a wait."""
+    return Wait(conditions(**given), logging.getLogger("wait"), timeout, answered=answered)

@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_flokit.errors import FlokitArgumentError
-from airflow_provider_flokit.gate.conditions import Checker, Conditions
-from tests.gate.states import at, receipt
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
+from tests.gate.states import at, conditions, receipt
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.models import SyncReceipt
 
-OWNER = "FlokitIntegrationSensor 'wait'"
 A, B = receipt(integration_id="a"), receipt(integration_id="b")
 LATER = receipt(integration_id="a", sync_id="sync_2", triggered_at=at(1))
-
-
-def conditions(given: dict[str, Any]) -> Conditions:
-    """Check what a user gave."""
-    return Conditions.of({"flokit_conn_id": "flokit_default", **given}, owner=OWNER)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,7 @@ def conditions(given: dict[str, Any]) -> Conditions:
 )
 def test_what_to_wait_for(given: dict[str, Any], ids: str, receipts: list[SyncReceipt], single: bool) -> None:
     """Ids, receipts and lists of them, as objects or as JSON text; of two receipts for one, the later one counts."""
-    found = conditions(given)
+    found = conditions(**given)
     assert found.ids == tuple(ids)
     assert list(found.receipts.values()) == receipts
     assert found.single is single
@@ -64,8 +58,8 @@ def test_what_to_wait_for(given: dict[str, Any], ids: str, receipts: list[SyncRe
 )
 def test_a_trigger_is_given_all_of_it(given: dict[str, Any]) -> None:
     """What goes through the trigger's row as JSON comes out the same."""
-    found = conditions({**given, "start_timeout": 7.0, "fail_on_disconnected": False, "tolerate_failures": True})
-    assert conditions(json.loads(json.dumps(found.to_arguments()))) == found
+    found = conditions(**given, start_timeout=7.0, fail_on_disconnected=False, tolerate_failures=True)
+    assert conditions(**json.loads(json.dumps(found.to_arguments()))) == found
 
 
 @pytest.mark.parametrize(
@@ -84,15 +78,13 @@ def test_a_trigger_is_given_all_of_it(given: dict[str, Any]) -> None:
 def test_a_wrong_value_is_refused_by_name(given: dict[str, Any], says: str) -> None:
     """Airflow's import-error page shows nothing but the message: it names class, task, parameter and value."""
     with pytest.raises(FlokitArgumentError) as error:
-        conditions(given)
-    assert str(error.value).startswith(f"{OWNER}: {list(given)[-1]} ")
+        conditions(**given)
+    assert str(error.value).startswith(f"FlokitIntegrationSensor 'wait': {list(given)[-1]} ")
     assert says in str(error.value)
 
 
 def test_seconds_are_numbers_or_timedeltas() -> None:
     """0 where it makes sense."""
-    check = Checker(OWNER)
-    assert [check.seconds("n", value) for value in (5, 0.5, timedelta(minutes=1))] == [5.0, 0.5, 60.0]
-    assert check.seconds("n", 0, zero=True) == 0.0
-    with pytest.raises(FlokitArgumentError, match="n is 0: give a number of seconds, more than 0"):
-        check.seconds("n", 0)
+    given: dict[str, Any] = {"poll_interval": 0.5, "timeout": timedelta(minutes=1), "start_timeout": 0}
+    task = FlokitTriggerSyncOperator(task_id="sync", integration_id="a", wait_for_completion=True, **given)
+    assert (task.poll_interval, task.timeout, task.start_timeout) == (0.5, 60.0, 0.0)

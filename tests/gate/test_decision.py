@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_flokit.gate.decision import Readiness, Seen, Verdict, judge
+from airflow_provider_flokit.gate.decision import judge
+from airflow_provider_flokit.gate.wait import Ending
 from airflow_provider_flokit.models import IntegrationStatus
-from tests.gate.states import REQUESTED, at, receipt, state
+from tests.gate.states import REQUESTED, at, begin, receipt, snapshot, state
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_provider_flokit.gate.wait import Outcome
     from airflow_provider_flokit.models import Integration
 
 START_TIMEOUT = 60.0
@@ -87,18 +92,6 @@ sync after error        | new error@20                                          
 sync after error        | error+1@20                                             | warn   | warn
 sync after error        | disconnected@20                                        | failed | failed
 
-409                     | connected@20                                           | wait   | wait
-409                     | connected+1@20                                         | ready  | ready
-409                     | syncing@20                                             | wait   | wait
-409                     | syncing+1@20                                           | wait   | ready
-409                     | error@20                                               | failed | failed
-409                     | error+1@20                                             | warn   | warn
-409                     | disconnected@20                                        | failed | failed
-409                     | disconnected+1@20                                      | warn   | warn
-409                     | paused+1@20                                            | wait   | wait
-409 after error         | error@20                                               | wait   | wait
-409 after error         | error@60                                               | failed | failed
-
 sync behind another     | connected@20                                           | wait   | wait
 sync behind another     | connected+1@30                                         | wait   | ready
 sync behind another     | connected+1@31                                         | ready  | ready
@@ -137,39 +130,32 @@ sync behind another, synced_after | connected+2@20                              
 sync behind another, synced_after | connected+1@2 connected+2@3                  | ready  | ready
 """
 ROWS = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()[1:] if line]
-# The sync that was running is ours then, whether the baseline saw it or not.
-ROWS += [["409 while syncing", *row[1:]] for row in ROWS if row[0] == "409"]
+# A running sync that was attached to is ours, whether the baseline saw it or not.
+SAME = {"sync": ["409", "409 while syncing"], "sync after error": ["409 after error"]}
+ROWS += [[name, *cells] for waited_for, *cells in ROWS for name in SAME.get(waited_for, [])]
 
 
-def looks_of(text: str) -> list[tuple[str, float]]:
-    """Return the looks of a row: states and seconds."""
-    return [(name.strip(), float(second)) for name, second in re.findall(r"([^@]+)@(\d+)", text)]
+def look(text: str, *, last: bool, **waited_for: Any) -> Outcome | None:
+    """Look again and again, and return what the last look brought."""
+    wait = begin(start_timeout=START_TIMEOUT, **waited_for)
+    looks = [snapshot(name.strip(), second=float(second)) for name, second in re.findall(r"([^@]+)@(\d+)", text)]
+    assert not any(wait.look(each) for each in looks[:-1])
+    return wait.look(looks[-1], last=last)
 
 
-def judge_looks(text: str, *, last: bool = False, **waited_for: Any) -> Verdict:
-    """Look again and again, as a wait does, and return the verdict of the last look."""
-    awaited, seen = waited_for.get("receipt"), Seen()
-    for name, second in looks_of(text):
-        now, when = state(name), at(second)
-        seen = seen.after(now, awaited, when) if awaited else seen
-    return judge(now, when, seen=seen if awaited else None, last=last, start_timeout=START_TIMEOUT, **waited_for)
-
-
-def word(verdict: Verdict) -> str:
-    """Return what the table calls a verdict."""
-    return "warn" if verdict.readiness is Readiness.READY and verdict.warning else str(verdict.readiness)
-
-
+@pytest.mark.parametrize("last", [False, True], ids=["before", "at the deadline"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}: {row[1]}")
-def test_each_cell_of_the_table(row: list[str]) -> None:
+def test_each_cell_of_the_table(row: list[str], last: bool, caplog: pytest.LogCaptureFixture) -> None:
     """What is waited for and what was seen so far decide, before the deadline and at it."""
-    waited_for, looks, before, at_the_deadline = row
-    verdicts = [judge_looks(looks, last=last, **WAITED_FOR[waited_for]) for last in (False, True)]
-    assert [word(verdict) for verdict in verdicts] == [before, at_the_deadline]
+    waited_for, looks, *expected = row
+    outcome = look(looks, last=last, **WAITED_FOR[waited_for])
+    warned = any(record.levelno == logging.WARNING for record in caplog.records)
+    words = {Ending.READY: "warn" if warned else "ready", Ending.FAILED: "failed"}
+    assert (words.get(outcome.ending, "wait") if outcome else "wait") == expected[last]
 
 
 @pytest.mark.parametrize(
-    ("waited_for", "look", "reason"),
+    ("waited_for", "now", "reason"),
     [
         ("sync", "connected", "has not finished sync sync_1, last synced 11:00:00 UTC (1 h ago)"),
         ("409", "connected", "has not finished the sync that was running already"),
@@ -178,17 +164,33 @@ def test_each_cell_of_the_table(row: list[str]) -> None:
         ("sync behind another", "connected+1", "has synced 12:00:01 UTC (19 s ago), but the requested sync may only"),
     ],
 )
-def test_a_verdict_gives_its_reason(waited_for: str, look: str, reason: str) -> None:
+def test_a_verdict_gives_its_reason(waited_for: str, now: str, reason: str) -> None:
     """Whoever reads the log at night learns from the reason what is missing, and FloKit's own words."""
-    assert reason in judge_looks(f"{look}@20", **WAITED_FOR[waited_for]).reason
+    assert reason in judge(state(now), at(20), **WAITED_FOR[waited_for]).reason
 
 
 def test_a_warning_says_what_is_known() -> None:
     """A success that was followed by a failure is a success, and the failure is told."""
-    assert judge_looks("new error+1@20", receipt=receipt()).warning == (
+    assert judge(state("new error+1"), at(20), receipt()).warning == (
         "a sync that began after the request succeeded at 12:00:01 UTC (19 s ago); "
         "the latest one failed: quota exceeded"
     )
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (None, "never"),
+        (REQUESTED, "12:00:00 UTC (just now)"),
+        (REQUESTED - timedelta(minutes=8), "11:52:00 UTC (8 min ago)"),
+        (REQUESTED - timedelta(days=1), "14 Mar 12:00:00 UTC (1 day ago)"),
+        (REQUESTED.replace(year=2022), "2022-03-15 12:00:00 UTC (731 days ago)"),
+    ],
+)
+def test_a_past_time_has_its_age(time: datetime | None, text: str) -> None:
+    """Times are in UTC to the second, with as much of the date as is needed, and say how long ago they were."""
+    now = replace(state("connected"), last_synced_at=time)
+    assert judge(now, REQUESTED, synced_after=at(1)).reason.endswith(f"last synced {text}")
 
 
 # None is the very state of the baseline.
@@ -208,33 +210,26 @@ BASELINES = st.sampled_from(["connected", "connected never", "syncing", "error",
     sync_id=st.sampled_from(["sync_1", None]),
     looks=st.lists(st.tuples(STATES, st.integers(1, 30)), min_size=1, max_size=12),
     synced_after=st.sampled_from([None, at(2)]),
-    last=st.booleans(),
 )
 def test_no_looks_make_the_gate_lie(
-    baseline: str,
-    sync_id: str | None,
-    looks: list[tuple[Integration | None, int]],
-    synced_after: datetime | None,
-    last: bool,
+    baseline: str, sync_id: str | None, looks: list[tuple[Integration | None, int]], synced_after: datetime | None
 ) -> None:
     """
     Nothing is done whose ``last_synced_at`` has not moved, nor failed for the baseline's own error.
 
     That error counts within ``start_timeout`` only once ``syncing`` was seen.
     """
-    awaited, seen, second = receipt(baseline, sync_id=sync_id), Seen(), 0
-    before, syncing_seen = awaited.baseline, False
-    for shown, gap in looks:
-        second += gap
-        now, when = shown or before, at(second)
-        seen = seen.after(now, awaited, when)
+    awaited = receipt(baseline, sync_id=sync_id)
+    wait = begin(receipt=awaited, synced_after=synced_after, start_timeout=START_TIMEOUT)
+    before, second, syncing_seen = awaited.baseline, 0, False
+    for number, (shown, gap) in enumerate(looks, 1):
+        now, second = shown or before, second + gap
         syncing_seen |= now.status == IntegrationStatus.SYNCING
-        verdict = judge(
-            now, when, awaited, synced_after=synced_after, seen=seen, start_timeout=START_TIMEOUT, last=last
-        )
-        if verdict.readiness is Readiness.READY:
-            assert now.last_synced_at not in (None, before.last_synced_at)
-            assert synced_after is None or (now.last_synced_at is not None and now.last_synced_at >= synced_after)
-        is_the_baselines = now.status == IntegrationStatus.ERROR and now == before
-        if is_the_baselines and not syncing_seen and second < START_TIMEOUT:
-            assert verdict.readiness is not Readiness.FAILED
+        if outcome := wait.look(snapshot(now, second=second), last=number == len(looks)):
+            break
+    assert outcome
+    if outcome.ending is Ending.READY:
+        assert now.last_synced_at not in (None, before.last_synced_at)
+        assert synced_after is None or now.last_synced_at >= synced_after
+    if now.status == IntegrationStatus.ERROR and now == before and not syncing_seen and second < START_TIMEOUT:
+        assert outcome.ending is not Ending.FAILED

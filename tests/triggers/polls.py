@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     import pytest
 
@@ -20,20 +19,7 @@ if TYPE_CHECKING:
 
 STRIPE = "int_01hx4j7stripe"
 LIST = "/v1/integrations"
-
-
-def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own, two minutes at most; what it leaves running is cancelled."""
-
-    async def main(fixtures: dict[str, Any]) -> None:
-        async with asyncio.timeout(120):
-            await test(**fixtures)
-
-    @functools.wraps(test)
-    def run(**fixtures: Any) -> None:
-        asyncio.run(main(fixtures))
-
-    return run
+TIMES = [f"2024-03-15T{hour}:00:00Z" for hour in range(12, 20)]
 
 
 def trigger(integration_id: Any = STRIPE, **arguments: Any) -> FlokitIntegrationTrigger:
@@ -46,6 +32,11 @@ def deferred(integration_id: Any = STRIPE, timeout: float = 60.0, **arguments: A
     return trigger(integration_id, timeout=timeout, deadline=time.time() + timeout, **arguments)
 
 
+def watcher(integration_id: str = STRIPE, **arguments: Any) -> FlokitSyncedTrigger:
+    """Make a trigger that polls quickly, for an asset's watcher."""
+    return FlokitSyncedTrigger(integration_id, **{"poll_interval": 0.05, **arguments})
+
+
 async def fire(trigger: FlokitIntegrationTrigger) -> dict[str, Any]:
     """Run a trigger as the triggerer does and return its one event's payload."""
     events = [event.payload async for event in trigger.run()]
@@ -54,24 +45,29 @@ async def fire(trigger: FlokitIntegrationTrigger) -> dict[str, Any]:
     return payload
 
 
+def start(trigger: FlokitIntegrationTrigger) -> asyncio.Task[dict[str, Any]]:
+    """Run a trigger in a task of its own."""
+    return asyncio.create_task(fire(trigger))
+
+
 def gets(flokit: Simulator, path: str = LIST) -> int:
     """Count the requests for the list, or for another path."""
     return sum(r.path == path for r in flokit.requests)
 
 
-async def polls(flokit: Simulator, count: int, path: str = LIST) -> None:
-    """Wait until the list, or another path, was asked for so often in all."""
-    await until(lambda: gets(flokit, path) >= count)
+async def polls(flokit: Simulator, count: int) -> None:
+    """Wait until the list was asked for so often in all."""
+    await until(lambda: gets(flokit) >= count)
 
 
-async def more_polls(flokit: Simulator, count: int) -> None:
-    """Wait until the list was asked for so often from now on, so that all answers but the last have been used."""
+async def more_polls(flokit: Simulator, count: int = 3) -> None:
+    """Wait until the list was asked for so often from now on: all have seen the present state then."""
     await polls(flokit, gets(flokit) + count)
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110 - what holds does not say so
             await asyncio.sleep(0.01)
 
@@ -96,7 +92,11 @@ class TriggerLogs(logging.Handler):
         """Return the lines of one trigger that have some text in them."""
         return [line for whose, line in self._lines if whose == name and part in line]
 
-    async def fire(self, name: str, trigger: FlokitIntegrationTrigger) -> dict[str, Any]:
-        """Run a trigger in a context of its own; called in a task of its own."""
-        self.whose.set(name)
-        return await fire(trigger)
+    def start(self, name: str, trigger: FlokitIntegrationTrigger) -> asyncio.Task[dict[str, Any]]:
+        """Run a trigger in a task and a context of its own."""
+
+        async def run() -> dict[str, Any]:
+            self.whose.set(name)
+            return await fire(trigger)
+
+        return asyncio.create_task(run())

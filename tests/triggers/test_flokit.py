@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import time
@@ -11,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_flokit._airflow import BACKSTOP
+from airflow_provider_flokit.errors import FlokitPermanentError
 from airflow_provider_flokit.gate import wait
-from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
-from tests.triggers.polls import STRIPE, TriggerLogs, deferred, fire, gets, in_a_loop, more_polls, trigger, until
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger
+from tests.triggers.polls import STRIPE, TIMES, TriggerLogs, deferred, fire, more_polls, start, trigger, until
 
 if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
-
-BEFORE = "2024-03-15T12:00:00Z"
 
 
 def test_the_row_rebuilds_the_trigger() -> None:
@@ -47,7 +46,6 @@ def test_the_row_rebuilds_the_trigger() -> None:
     assert FlokitIntegrationTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
-@in_a_loop
 async def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
     """With start_from_trigger Airflow renders them in the triggerer; one that renders to nothing drops no condition."""
     started = trigger(synced_after="{{ data_interval_end }}")
@@ -57,7 +55,6 @@ async def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
     assert event["message"].startswith("FlokitIntegrationTrigger: synced_after rendered to None")
 
 
-@in_a_loop
 async def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: Simulator) -> None:
     """A restarted triggerer that finds the sync done says so, however late."""
     flokit.add_integration(STRIPE)
@@ -67,7 +64,6 @@ async def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flo
     assert (await fire(late))["ending"] == "timed_out"
 
 
-@in_a_loop
 async def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_restarts(flokit: Simulator) -> None:
     """Without a deadline of its own, the trigger reckons from when Airflow will end the deferral."""
     flokit.add_integration(STRIPE, status="syncing")
@@ -79,7 +75,6 @@ async def test_a_wait_that_the_scheduler_started_keeps_its_deadline_through_rest
 
 
 @pytest.mark.parametrize("by_a_worker", [True, False], ids=["deferred by a worker", "started by the scheduler"])
-@in_a_loop
 async def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, by_a_worker: bool
 ) -> None:
@@ -95,18 +90,17 @@ async def test_the_event_comes_no_sooner_than_the_scheduler_can_take_it(
     assert (time.monotonic() - began >= settle) is by_a_worker
 
 
-@in_a_loop
 async def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit: Simulator) -> None:
     """The error of before the sync is recognised when start_timeout is over, though every answer is the same."""
-    error = {"status": "error", "error_message": "old", "last_synced_at": BEFORE}
+    error = {"status": "error", "error_message": "old", "last_synced_at": TIMES[0]}
     flokit.add_integration(STRIPE, **error)
     receipt = {
         "integration_id": STRIPE,
         "baseline": {"id": STRIPE, "type": "stripe", **error},
         "triggered_at": datetime.now(tz=UTC).isoformat(),
     }
-    waiting = asyncio.create_task(fire(deferred(None, receipt=receipt)))
-    await more_polls(flokit, 3)
+    waiting = start(deferred(None, receipt=receipt))
+    await more_polls(flokit)
     assert not waiting.done()
     flokit.configure(clock_skew=400.0)
     event = await waiting
@@ -114,20 +108,24 @@ async def test_a_verdict_that_changes_with_time_needs_no_change_at_flokit(flokit
     assert event["receipt"] == receipt
 
 
-@in_a_loop
 async def test_a_quiet_wait_says_now_and_then_that_it_goes_on(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, logs: TriggerLogs
 ) -> None:
     """The beginning is logged once, then a heartbeat with the reason, not every poll."""
     monkeypatch.setattr(wait, "HEARTBEAT", 0.3)
-    logs = TriggerLogs(monkeypatch)
     flokit.add_integration(STRIPE, status="syncing")
     began = time.monotonic()
-    running = asyncio.create_task(logs.fire("mine", trigger(poll_interval=0.02)))
+    running = logs.start("mine", trigger(poll_interval=0.02))
     await until(lambda: len(logs.of("mine")) >= 3)
     running.cancel()
     beginning, *heartbeats = logs.of("mine")
     assert beginning.startswith(f"Waiting for {STRIPE}, at most 1 min")
     assert all(line.startswith("Still waiting after") and "is syncing" in line for line in heartbeats)
     assert len(heartbeats) <= (time.monotonic() - began) / 0.3
-    assert gets(flokit) > 1
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 has asset watchers")
+def test_airflow_2_says_that_watchers_need_a_later_one() -> None:
+    """The module can be imported, the other trigger works, and this one says what to do."""
+    with pytest.raises(FlokitPermanentError, match=r"needs Airflow 3.*FlokitIntegrationSensor"):
+        FlokitSyncedTrigger(STRIPE)

@@ -21,13 +21,13 @@ from tests.transport_server import TransportServer, hang
 from tests.triggers.polls import (
     LIST,
     STRIPE,
-    TriggerLogs,
+    TIMES,
     deferred,
     fire,
     gets,
-    in_a_loop,
     more_polls,
     polls,
+    start,
     trigger,
     until,
 )
@@ -38,16 +38,10 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
     from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
+    from tests.triggers.polls import TriggerLogs
 
-BEFORE, AFTER = "2024-03-15T12:00:00Z", "2024-03-15T13:00:00Z"
-AS_BEFORE = {"status": "connected", "error_message": None, "last_synced_at": BEFORE}
+AS_BEFORE = {"status": "connected", "error_message": None, "last_synced_at": TIMES[0]}
 SELDOM: dict[str, Any] = {"poll_interval": 600, "timeout": 600}
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
-    monkeypatch.setattr(retry, "BACKOFF_CAP", 0.1)
 
 
 async def gather(*triggers: FlokitIntegrationTrigger) -> list[dict[str, Any]]:
@@ -69,7 +63,6 @@ def looks(monkeypatch: pytest.MonkeyPatch, note: Callable[[Wait], None]) -> None
 # What it costs
 
 
-@in_a_loop
 async def test_a_wait_of_which_nothing_changed_costs_nothing(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,18 +75,17 @@ async def test_a_wait_of_which_nothing_changed_costs_nothing(
     await polls(flokit, 6)
     assert looked == {"int_a": 1, "adjust": 1}
     flokit.set_state("int_a", status="connected")
-    await more_polls(flokit, 3)
+    await more_polls(flokit)
     assert looked == {"int_a": 2, "adjust": 1}
     flokit.set_state("int_b", status="connected")
     await waits
 
 
-@in_a_loop
 async def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
     """Airflow allows poke_interval=0; FloKit gets one request a second then."""
     flokit.add_integration(STRIPE, status="syncing")
     began = time.monotonic()
-    wait = asyncio.create_task(fire(deferred(poll_interval=0)))
+    wait = start(deferred(poll_interval=0))
     await polls(flokit, 2)
     assert time.monotonic() - began >= 1
     wait.cancel()
@@ -102,74 +94,46 @@ async def test_no_interval_is_no_tight_loop(flokit: Simulator) -> None:
 # What a wait sees
 
 
-@in_a_loop
-async def test_a_wait_sees_only_polls_that_began_after_it_joined(flokit: Simulator) -> None:
-    """An answer that was under way when the wait joined says nothing about the sync that was requested since."""
-    flokit.add_integration(STRIPE, status="error", error_message="nightly", last_synced_at=BEFORE)
+@pytest.mark.parametrize("old", [Fault.slow(0.5), replace(Fault.answer(401), delay_before=0.5)], ids=["answer", "401"])
+async def test_a_wait_sees_only_polls_that_began_after_it_joined(flokit: Simulator, old: Fault) -> None:
+    """What was under way says nothing about the sync that was requested since, nor of a key that was put right."""
+    flokit.add_integration(STRIPE)
     flokit.add_integration("int_other", type="adjust", status="syncing")
-    flokit.fail(Fault.slow(0.5))
-    baseline = {"id": STRIPE, "type": "stripe", **AS_BEFORE}
-    receipt = {"integration_id": STRIPE, "baseline": baseline, "triggered_at": AFTER, "sync_id": "sync_1"}
-    other = asyncio.create_task(fire(deferred("int_other")))
+    flokit.fail(old)
+    other = start(deferred("int_other"))
     await polls(flokit, 1)
-    # The operator reads this baseline and requests its sync, then the trigger joins; the answer is still old.
-    flokit.set_state(STRIPE, **AS_BEFORE)
-    wait = asyncio.create_task(fire(deferred(None, receipt=receipt)))
-    await more_polls(flokit, 3)
+    flokit.set_state(STRIPE, status="syncing")
+    wait = start(trigger())
+    await more_polls(flokit)
     assert not wait.done()
-    flokit.set_state(STRIPE, last_synced_at=AFTER)
+    flokit.set_state(STRIPE, status="connected")
     assert (await wait)["ending"] == "ready"
     other.cancel()
 
 
-@pytest.mark.parametrize("start", [trigger, deferred], ids=["first look", "last look"])
-@in_a_loop
-async def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit: Simulator, start: Any) -> None:
+@pytest.mark.parametrize("kind", [trigger, deferred], ids=["first look", "last look"])
+async def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit: Simulator, kind: Any) -> None:
     """Who had no look yet, or comes to the deadline, waits for nobody's long interval; one poll a second at most."""
     flokit.add_integration(STRIPE, status="error")
     flokit.add_integration("int_other", type="adjust", status="syncing")
-    settings = SELDOM if start is trigger else {**SELDOM, "timeout": 0.2}
+    settings = SELDOM if kind is trigger else {**SELDOM, "timeout": 0.2}
     began = time.monotonic()
-    other = asyncio.create_task(fire(deferred("int_other", **SELDOM)))
+    other = start(deferred("int_other", **SELDOM))
     await polls(flokit, 1)
     flokit.set_state(STRIPE, **AS_BEFORE)
-    events = await gather(*(start(**settings) for _ in range(20)))
+    events = await gather(*(kind(**settings) for _ in range(20)))
     assert {event["ending"] for event in events} == {"ready"}
     assert 2 <= gets(flokit) <= time.monotonic() - began + 1
     other.cancel()
 
 
-@in_a_loop
-async def test_a_refusal_that_was_under_way_is_not_told_to_who_joined_since(flokit: Simulator) -> None:
-    """The key was put right before this wait began: the old answer must not end it."""
-    flokit.add_integration(STRIPE)
-    flokit.add_integration("int_other", type="adjust", status="syncing")
-    flokit.fail(replace(Fault.answer(401), delay_before=0.5))
-    other = asyncio.create_task(fire(deferred("int_other")))
-    await polls(flokit, 1)
-    assert (await fire(trigger()))["ending"] == "ready"
-    other.cancel()
-
-
-@in_a_loop
-async def test_what_flokit_asks_outlives_a_wait(flokit: Simulator) -> None:
-    """A pause that was asked of one wait holds for the next one, also if none waits in between; each is told why."""
-    flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.rate_limited(600))
-    for _ in range(3):
-        event = await fire(deferred(timeout=0.3))
-        assert (event["ending"], "HTTP 429" in event["message"]) == ("timed_out", True)
-    assert gets(flokit) == 1
-
-
-@in_a_loop
 async def test_single_reads_that_hang_hold_up_nobody_for_long(flokit: SimulatedFlokit) -> None:
     """Each ends with the connection's timeout, and the list is judged for the others."""
     flokit.connect(timeout=1)
     flokit.add_integration(STRIPE, status="syncing")
     flokit.fail(Fault.slow(600), path="/v1/integrations/*", times=None)
-    lost = [asyncio.create_task(fire(deferred(f"int_{number}"))) for number in range(6)]
-    wait = asyncio.create_task(fire(deferred()))
+    lost = [start(deferred(f"int_{number}")) for number in range(6)]
+    wait = start(deferred())
     await polls(flokit, 2)
     flokit.set_state(STRIPE, status="connected")
     assert (await wait)["ending"] == "ready"
@@ -180,16 +144,14 @@ async def test_single_reads_that_hang_hold_up_nobody_for_long(flokit: SimulatedF
 # Trouble
 
 
-@in_a_loop
 async def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_end(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch
+    flokit: Simulator, logs: TriggerLogs
 ) -> None:
     """The triggerer tells by the context to whose log a line goes; each wait's lines come in its own."""
-    logs = TriggerLogs(monkeypatch)
     names = ("int_a", "int_b")
     for name in names:
         flokit.add_integration(name, status="syncing")
-    waits = [asyncio.create_task(logs.fire(name, deferred(name))) for name in names]
+    waits = [logs.start(name, deferred(name)) for name in names]
     await polls(flokit, 2)
     flokit.fail(503, times=3)
     # Though nothing has changed of its integration, each is told that it is over.
@@ -204,7 +166,6 @@ async def test_trouble_is_told_to_each_wait_once_in_its_own_log_and_so_is_its_en
     assert logs.of("nobody's") == []
 
 
-@in_a_loop
 async def test_a_wait_whose_api_fails_ends_at_its_deadline(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look more, without retries and without sitting out the backoff; the message has the last failure."""
     monkeypatch.setattr(retry, "BACKOFF_BASE", 6000.0)
@@ -217,20 +178,17 @@ async def test_a_wait_whose_api_fails_ends_at_its_deadline(flokit: Simulator, mo
     assert gets(flokit) <= 2
 
 
-@in_a_loop
-async def test_retry_after_is_honoured_by_all_also_at_the_deadline(flokit: Simulator) -> None:
-    """When FloKit asks for a longer pause than is left, no further request is made, for nobody who joins either."""
+async def test_retry_after_is_honoured_by_all(flokit: Simulator) -> None:
+    """No request before the pause is over, for who comes to his deadline, joins, or comes later; each is told why."""
     flokit.add_integration(STRIPE, status="syncing")
-    flokit.fail(Fault.rate_limited(600), times=None)
+    flokit.fail(Fault.rate_limited(600))
     waits = asyncio.create_task(gather(*(deferred(timeout=1.0 + 0.1 * n) for n in range(5))))
     await polls(flokit, 1)
-    events = [await fire(trigger(timeout=0.5)), *(await waits)]
-    assert {event["ending"] for event in events} == {"timed_out"}
+    events = [await fire(trigger(timeout=0.5)), *await waits, await fire(deferred(timeout=0.3))]
+    assert [(event["ending"], "HTTP 429" in event["message"]) for event in events] == [("timed_out", True)] * 7
     assert gets(flokit) == 1
-    assert "HTTP 429" in events[1]["message"]
 
 
-@in_a_loop
 async def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator) -> None:
     """Started without a worker, a wait with a wrong key fails at once; its first answer changes that."""
     flokit.add_integration(STRIPE, status="syncing")
@@ -238,7 +196,7 @@ async def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator) -> 
     event = await fire(trigger())
     assert (event["ending"], event["error"]) == ("failed", "FlokitAuthenticationError")
     flokit.fail(401, path=LIST, after=1)
-    wait = asyncio.create_task(fire(trigger()))
+    wait = start(trigger())
     await more_polls(flokit, 4)
     flokit.set_state(STRIPE, status="connected")
     assert (await wait)["ending"] == "ready"
@@ -248,18 +206,14 @@ async def test_a_refusal_is_final_for_who_had_no_look_yet(flokit: Simulator) -> 
 
 
 @pytest.mark.parametrize("fault", [503, 403, Fault.answer(503, headers={"Retry-After": "3600"})], ids=str)
-@in_a_loop
-async def test_what_the_list_does_not_hold_is_read_singly(
-    flokit: Simulator, monkeypatch: pytest.MonkeyPatch, fault: Any
-) -> None:
+async def test_what_the_list_does_not_hold_is_read_singly(flokit: Simulator, logs: TriggerLogs, fault: Any) -> None:
     """A single read that fails is told once and makes its own wait go on; the list is judged for others as ever."""
-    logs = TriggerLogs(monkeypatch)
     flokit.add_integration("int_unlisted")
     flokit.fail(fault, path=f"{LIST}/int_unlisted", times=5)
     body = b'{"integrations": [{"id": "int_listed", "type": "adjust", "status": "connected"}]}'
     flokit.fail(Fault.answer(200, body), path=LIST, times=None)
-    both = asyncio.create_task(logs.fire("both", deferred(["int_listed", "int_unlisted"])))
-    listed = asyncio.create_task(logs.fire("listed", deferred("int_listed")))
+    both = logs.start("both", deferred(["int_listed", "int_unlisted"]))
+    listed = logs.start("listed", deferred("int_listed"))
     assert (await listed)["ending"] == "ready"
     assert not both.done()
     assert (await both)["ending"] == "ready"
@@ -268,11 +222,10 @@ async def test_what_the_list_does_not_hold_is_read_singly(
     assert logs.of("listed") == []
 
 
-@in_a_loop
 async def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator) -> None:
     """Not in the list and 404 when read singly: the one refusal that is about the integration itself."""
     flokit.add_integration(STRIPE, status="syncing")
-    other = asyncio.create_task(fire(deferred()))
+    other = start(deferred())
     event = await fire(deferred("int_01hx4j7stirpe"))
     assert not other.done()
     flokit.set_state(STRIPE, status="connected")
@@ -281,7 +234,6 @@ async def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator) -> N
     assert f"did you mean {STRIPE}?" in event["message"]
 
 
-@in_a_loop
 async def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> None:
     """One integration that FloKit describes wrongly does not stop the gates of all the others."""
     flokit.add_integration(STRIPE)
@@ -296,7 +248,6 @@ async def test_a_malformed_entry_harms_only_its_own_wait(flokit: Simulator) -> N
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["cancelled", "broken"])
-@in_a_loop
 async def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
     flokit: Simulator, monkeypatch: pytest.MonkeyPatch, breaks: bool
 ) -> None:
@@ -309,9 +260,9 @@ async def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
             raise KeyError("a bug")
 
     looks(monkeypatch, note)
-    first = asyncio.create_task(fire(deferred("int_a")))
+    first = start(deferred("int_a"))
     await polls(flokit, 1)
-    second = asyncio.create_task(fire(deferred("int_b")))
+    second = start(deferred("int_b"))
     await more_polls(flokit, 2)
     first.cancel()
     with pytest.raises(KeyError if breaks else asyncio.CancelledError):
@@ -321,7 +272,6 @@ async def test_a_wait_that_is_cancelled_or_breaks_disturbs_no_other(
     assert (await second)["ending"] == "ready"
 
 
-@in_a_loop
 async def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each connection has a poll of its own: one whose FloKit does not answer holds up no other."""
     flokit.add_integration(STRIPE)
@@ -329,19 +279,18 @@ async def test_two_connections_do_not_delay_each_other(flokit: Simulator, monkey
         monkeypatch.setenv(
             "AIRFLOW_CONN_SILENT", f"flokit://:key@127.0.0.1:{silent.server_address[1]}/http?timeout=300"
         )
-        stuck = asyncio.create_task(fire(deferred(flokit_conn_id="silent")))
+        stuck = start(deferred(flokit_conn_id="silent"))
         await until(lambda: silent.heads)
         assert (await fire(deferred()))["ending"] == "ready"
         assert not stuck.done()
         stuck.cancel()
 
 
-@in_a_loop
 async def test_the_poll_stops_with_the_last_wait_and_begins_anew(flokit: Simulator) -> None:
     """Nothing is left running, whether waits ended or were cancelled; who comes just then is served."""
     flokit.add_integration(STRIPE)
     flokit.add_integration("int_other", status="syncing")
-    other = asyncio.create_task(fire(deferred("int_other")))
+    other = start(deferred("int_other"))
     events = [await fire(deferred())]
     other.cancel()
     await asyncio.wait([other])

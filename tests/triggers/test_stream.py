@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_flokit.triggers import _asset_events
-from tests.triggers.polls import LIST, STRIPE, in_a_loop, more_polls, until
-from tests.triggers.test_watchers import TIMES, seen, watcher
+from tests.triggers.polls import STRIPE, TIMES, more_polls, until, watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,32 +25,32 @@ shared_stream = pytest.importorskip("airflow.triggers.shared_stream", reason="sh
 
 
 class Database:
-    """What outlives a triggerer: asset events, and the asset state store; values pass through JSON."""
+    """What outlives a triggerer: asset events, and an asset's state store; values pass through JSON."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.store: dict[tuple[str, str], str] = {}
-        self.away = ""
+        self.store: dict[str, str] = {}
+        self.is_away = False
         self.writes = 0
 
-    async def get(self, asset: str, key: str) -> Any:
+    async def aget(self, key: str) -> Any:
         """Read from the store."""
-        await self._answer()
-        text = self.store.get((asset, key))
-        return None if text is None else json.loads(text)
+        self._answer()
+        return json.loads(self.store.get(key, "null"))
 
-    async def set(self, asset: str, key: str, value: Any) -> None:
+    async def aset(self, key: str, value: Any) -> None:
         """Write to the store."""
-        await self._answer()
-        assert value is not None
+        self._answer()
         self.writes += 1
-        self.store[asset, key] = json.dumps(value)
+        self.store[key] = json.dumps(value)
 
-    async def _answer(self) -> None:
-        if self.away == "refuses":
+    def _answer(self) -> None:
+        if self.is_away:
             raise RuntimeError("the API server is away")
-        if self.away == "hangs":
-            await asyncio.Event().wait()
+
+    def has_saved(self, time: str) -> bool:
+        """Tell whether a watcher has saved that it has seen a success."""
+        return time in "".join(self.store.values())
 
     @property
     def told(self) -> list[str]:
@@ -61,14 +59,9 @@ class Database:
 
 
 @pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Let Airflow's own accessors speak to a database of the test's."""
-    from airflow.sdk.execution_time.context import AssetStateStoreAccessor
-
-    database = Database()
-    monkeypatch.setattr(AssetStateStoreAccessor, "aget", lambda self, key, _=None: database.get(self._name, key))
-    monkeypatch.setattr(AssetStateStoreAccessor, "aset", lambda self, *item: database.set(self._name, *item))
-    return database
+def database() -> Database:
+    """Return an empty database."""
+    return Database()
 
 
 class Triggerer:
@@ -81,15 +74,9 @@ class Triggerer:
         self._database = database
         self._ids = itertools.count()
 
-    def start(self, trigger: FlokitSyncedTrigger, *assets: str) -> asyncio.Task[None]:
-        """Start a trigger that watches for some assets."""
-        from airflow.sdk import Asset
-        from airflow.sdk.execution_time.context import AssetStateStoreAccessors
-
-        names = assets or (trigger.integration_id,)
-        trigger.asset_state_store = AssetStateStoreAccessors(
-            inlets=[Asset(name=name, uri=f"x-test://{name}") for name in names]
-        )
+    def start(self, trigger: FlokitSyncedTrigger, store: Any = None) -> asyncio.Task[None]:
+        """Start a trigger, with the database's store for its asset or another one."""
+        trigger.asset_state_store = store or self._database
         return asyncio.create_task(self._run(next(self._ids), trigger))
 
     async def _run(self, trigger_id: int, trigger: FlokitSyncedTrigger) -> None:
@@ -150,142 +137,112 @@ def test_one_stream_for_all_watchers_of_a_connection() -> None:
     assert watcher(poll_interval=60).shared_stream_key() != watcher().shared_stream_key()
 
 
-@in_a_loop
-async def test_a_quiet_watcher_writes_nothing(flokit: Simulator, database: Database) -> None:
-    """What has been seen is saved once at the beginning, so that the downtime after it is covered, and at changes."""
+async def test_a_sync_while_no_triggerer_runs_is_told_once(flokit: Simulator, database: Database) -> None:
+    """What a watcher sees first, and each change, is saved once, for the next triggerer to find."""
     for _ in range(2):
         await watch(flokit, database)
-        assert (database.writes, database.events) == (1, [])
-
-
-@in_a_loop
-async def test_a_sync_while_no_triggerer_runs_is_told_once(flokit: Simulator, database: Database) -> None:
-    """The next triggerer finds what the last one had seen."""
-    await watch(flokit, database)
+        assert (database.writes, database.told) == (1, [])
     synced(flokit, 1)
-    for _ in range(3):
+    for _ in range(2):
         await watch(flokit, database)
-    assert database.told == [TIMES[1]]
+        assert (database.writes, database.told) == (2, [TIMES[1]])
 
 
-@in_a_loop
-async def test_a_triggerer_lost_after_the_event_does_not_repeat_it(flokit: Simulator, database: Database) -> None:
-    """Once Airflow has confirmed the event, it is saved at once, before the next poll."""
-    async with life(database) as triggerer:
-        triggerer.start(watcher())
-        await seen(flokit)
-        flokit.fail(503, times=None, path=LIST, after=2)
-        synced(flokit, 1)
-        await until(lambda: TIMES[1] in "".join(database.store.values()))
-    flokit.clear_faults()
-    await watch(flokit, database)
-    assert database.told == [TIMES[1]]
-
-
-@pytest.mark.parametrize("stored", [False, True], ids=["before the event is stored", "before that is confirmed"])
-@in_a_loop
-async def test_a_lost_triggerer_loses_no_event(flokit: Simulator, database: Database, stored: bool) -> None:
-    """The next one makes it again: told twice, with the same last_synced_at, only if the first reached the database."""
+@pytest.mark.parametrize(
+    ("killed", "times"),
+    [("before the event is stored", 1), ("before Airflow has confirmed it", 2), ("after that", 1)],
+)
+async def test_a_lost_triggerer_loses_no_event(flokit: Simulator, database: Database, killed: str, times: int) -> None:
+    """The next one makes the event again unless that was confirmed: a repeated one has the same last_synced_at."""
     async with life(database) as triggerer:
         triggerer.persists = False
         triggerer.start(watcher())
-        await seen(flokit)
+        await more_polls(flokit)
         synced(flokit, 1)
         await until(lambda: triggerer.waiting)
         await more_polls(flokit, 4)
-        if stored:
+        if killed == "before Airflow has confirmed it":
             triggerer.persist(confirm=False)
+        elif killed == "after that":
+            triggerer.persist()
+            await until(lambda: database.has_saved(TIMES[1]))
     await watch(flokit, database)
-    assert database.told == [TIMES[1]] * (2 if stored else 1)
+    assert database.told == [TIMES[1]] * times
 
 
-@in_a_loop
 async def test_assets_that_share_a_trigger_go_on_without_the_store(
     flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow keeps one trigger row for equal triggers, and which asset is meant is not known: a warning says so."""
+    from airflow.sdk import Asset
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+
+    assets = [Asset(name=name, uri=f"x-test://{name}") for name in ("first", "second")]
     async with life(database) as triggerer:
-        running = triggerer.start(watcher(), "first", "second")
-        await seen(flokit)
+        running = triggerer.start(watcher(), AssetStateStoreAccessors(inlets=assets))
+        await more_polls(flokit)
         synced(flokit, 1)
-        await seen(flokit)
+        await more_polls(flokit)
         assert not running.done()
     assert database.told == [TIMES[1]]
-    assert database.store == {}
     (warning,) = [r.getMessage() for r in caplog.records if "without Airflow's asset state store" in r.getMessage()]
     assert STRIPE in warning
     assert "let its arguments differ" in warning
 
 
-@in_a_loop
 async def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Database) -> None:
     """Several integrations and several kinds of event on one asset are remembered apart."""
     for number in range(3):
         async with life(database) as triggerer:
             for trigger in (watcher(), watcher(OTHER), watcher(OTHER, on="error")):
-                triggerer.start(trigger, "both")
+                triggerer.start(trigger)
             await more_polls(flokit, 4)
         if number == 0:
             synced(flokit, 1)
             flokit.set_state(OTHER, status="error", error_message="bad")
-    events = {(event["integration_id"], event["event"]) for event in database.events}
-    assert events == {(STRIPE, "synced"), (OTHER, "error")}
-    assert len(database.events) == 2
-    assert len(database.store) == 3
+    events = sorted((event["integration_id"], event["event"]) for event in database.events)
+    assert events == [(OTHER, "error"), (STRIPE, "synced")]
 
 
-@in_a_loop
-async def test_a_store_that_is_away_at_the_beginning_makes_no_false_event(
-    flokit: Simulator, database: Database
+async def test_a_store_that_is_away_ends_no_watcher(
+    flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without what was seen before, nothing is told, and nothing ends; once it can be read, nothing is lost."""
+    """
+    Before it can be read, nothing is told; later, events go on, and what was seen is saved as soon as it can be.
+
+    The trouble is told once, and so is its end.
+    """
+    caplog.set_level(logging.INFO)
     await watch(flokit, database)
     synced(flokit, 1)
     async with life(database) as triggerer:
-        database.away = "refuses"
+        database.is_away = True
         running = triggerer.start(watcher())
-        await more_polls(flokit, 4)
+        await until(lambda: "what it has seen before cannot be read" in caplog.text)
+        await more_polls(flokit)
         assert database.told == []
-        database.away = ""
-        await seen(flokit)
-        assert not running.done()
-    assert database.told == [TIMES[1]]
-
-
-@pytest.mark.parametrize("away", ["refuses", "hangs"])
-@in_a_loop
-async def test_a_store_that_is_away_later_ends_no_watcher(
-    flokit: Simulator, database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, away: str
-) -> None:
-    """Events go on; what was seen is saved as soon as it can be; the trouble is told once, and once that it is over."""
-    caplog.set_level(logging.INFO)
-    if away == "hangs":
-        monkeypatch.setattr(_asset_events, "_STORE_PATIENCE", 0.05)
-    async with life(database) as triggerer:
-        running = triggerer.start(watcher())
-        await seen(flokit)
-        database.away = away
-        synced(flokit, 1)
+        database.is_away = False
+        await until(lambda: database.has_saved(TIMES[1]))
+        database.is_away = True
+        synced(flokit, 2)
         await until(lambda: "what it has seen cannot be saved" in caplog.text)
-        await more_polls(flokit, 4)
-        assert database.told == [TIMES[1]]
-        database.away = ""
-        await until(lambda: "works again." in caplog.text)
+        await more_polls(flokit)
+        assert database.told == [TIMES[1], TIMES[2]]
+        database.is_away = False
+        await until(lambda: caplog.text.count("works again.") == 2)
         assert not running.done()
-    assert caplog.text.count("what it has seen cannot be saved") == 1
-    assert caplog.text.count("works again.") == 1
+    assert caplog.text.count("is stuck") == 2
     await watch(flokit, database)
-    assert database.told == [TIMES[1]]
+    assert database.told == [TIMES[1], TIMES[2]]
 
 
-@in_a_loop
 async def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(
     flokit: Simulator, database: Database
 ) -> None:
     """Airflow fails that watcher and restarts it: it makes the event again; its neighbour is not disturbed."""
     async with life(database, ack_timeout=1.0) as triggerer:
         first, second = triggerer.start(watcher()), triggerer.start(watcher(OTHER))
-        await seen(flokit)
+        await more_polls(flokit)
         triggerer.persists = False
         synced(flokit, 1)
         with pytest.raises(shared_stream.AckTimeout):
@@ -293,7 +250,7 @@ async def test_an_event_that_airflow_never_confirms_is_not_taken_for_told(
         triggerer.persists = True
         triggerer.waiting.clear()
         synced(flokit, 2, OTHER)
-        await until(lambda: database.events)
+        await until(lambda: database.has_saved(TIMES[2]))
         assert not second.done()
     await watch(flokit, database, STRIPE, OTHER)
     assert [event["integration_id"] for event in database.events] == [OTHER, STRIPE]

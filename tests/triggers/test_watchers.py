@@ -7,18 +7,16 @@ import json
 import logging
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_flokit.api import retry
-from airflow_provider_flokit.errors import FlokitArgumentError, FlokitPermanentError
-from airflow_provider_flokit.models import Integration
+from airflow_provider_flokit.errors import FlokitArgumentError
 from airflow_provider_flokit.simulator import Fault
-from airflow_provider_flokit.triggers._asset_events import Memory, compare
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
-from tests.triggers.polls import LIST, STRIPE, deferred, fire, gets, in_a_loop, more_polls, until
+from tests.triggers.polls import LIST, STRIPE, TIMES, deferred, gets, more_polls, polls, start, until, watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,25 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.simulator import Simulator
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
 
-TIMES = [f"2024-03-15T{hour}:00:00Z" for hour in range(12, 20)]
-
-needs_airflow_3 = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.05)
-    monkeypatch.setattr(retry, "BACKOFF_CAP", 0.1)
-
-
-def watcher(integration_id: str = STRIPE, **arguments: Any) -> FlokitSyncedTrigger:
-    """Make a trigger that polls quickly."""
-    return FlokitSyncedTrigger(integration_id, **{"poll_interval": 0.05, **arguments})
-
-
-async def seen(flokit: Simulator) -> None:
-    """Wait until all have seen the present state: the answer to a request that was sent from now on."""
-    await more_polls(flokit, 3)
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
 
 
 @asynccontextmanager
@@ -57,84 +37,27 @@ async def told(flokit: Simulator, *triggers: FlokitSyncedTrigger) -> AsyncIterat
             events.append(json.loads(json.dumps(event.payload)))  # noqa: PERF401 - kept also when it is cancelled
 
     tasks = [asyncio.create_task(collect(trigger)) for trigger in triggers]
-    await seen(flokit)
+    await more_polls(flokit)
     yield events
-    await seen(flokit)
+    await more_polls(flokit)
     assert not [task for task in tasks if task.done()]
     for task in tasks:
         task.cancel()
     await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
-@needs_airflow_3
-@in_a_loop
-async def test_a_watcher_that_comes_later_has_its_own_interval(flokit: Simulator) -> None:
-    """The poll is at the shortest interval asked for, from when that is asked."""
-    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-    slow = asyncio.create_task(anext(watcher(poll_interval=600).run()))
-    await until(lambda: gets(flokit) >= 1)
-    quick = asyncio.create_task(anext(watcher().run()))
-    await seen(flokit)
-    flokit.set_state(STRIPE, last_synced_at=TIMES[1])
-    assert (await quick).payload["last_synced_at"] == TIMES[1]
-    slow.cancel()
-
-
-# Which events a look makes
-
-
-@pytest.mark.parametrize(
-    ("history", "events"),
-    [
-        ("connected 13", ""),
-        ("connected 13, connected 13", ""),
-        ("connected 13, connected 14", "synced"),
-        ("connected -, connected 13", "synced"),
-        ("connected 13, syncing 14", "synced"),
-        ("connected 13, connected 12, connected 13", ""),
-        ("connected 13, connected -, connected 13", ""),
-        ("connected 13, error 13 bad", "error"),
-        ("error 13 bad, error 13 bad", ""),
-        ("error 13 bad, error 13 worse", "error"),
-        ("error 13 bad, syncing 13, error 13 bad", "error"),
-        ("error 13 bad, error 14 bad", "synced error"),
-        ("connected 14, error 13 bad", ""),
-    ],
-)
-@pytest.mark.parametrize("on", ["synced", "error", "any"])
-def test_what_the_last_look_tells(history: str, events: str, on: str) -> None:
-    """The first look tells nothing; then each success and each new error once, to who asks; an older answer nothing."""
-    memory: Memory | None = None
-    for look in history.split(", "):
-        status, hour, *message = look.split()
-        last = None if hour == "-" else f"2024-03-15T{hour}:00:00Z"
-        shown = {"status": status, "last_synced_at": last, "error_message": message[0] if message else None}
-        memory, happened = compare(memory, Integration.from_json({"id": "int_a", "type": "stripe", **shown}), on)
-        memory = Memory.from_json(json.loads(json.dumps(memory.to_json())))  # as it goes through the store
-    assert happened == tuple(event for event in events.split() if on in (event, "any"))
-
-
 # The trigger
 
 
-@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="Airflow 3 has asset watchers")
-def test_airflow_2_says_what_it_needs() -> None:
-    """The module can be imported, the other trigger works, and this one says what to do."""
-    with pytest.raises(FlokitPermanentError, match=r"needs Airflow 3.*FlokitIntegrationSensor"):
-        FlokitSyncedTrigger(STRIPE)
-
-
-@needs_airflow_3
 def test_the_row_rebuilds_the_trigger() -> None:
     """The arguments in the trigger table are JSON, the class is found where the documentation says."""
-    trigger = FlokitSyncedTrigger(integration_id=STRIPE, flokit_conn_id="c", poll_interval=3, on="any")
+    trigger = watcher(flokit_conn_id="c", poll_interval=timedelta(minutes=1), on="any")
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_flokit.triggers.flokit.FlokitSyncedTrigger"
-    assert arguments == {"integration_id": STRIPE, "flokit_conn_id": "c", "poll_interval": 3.0, "on": "any"}
+    assert arguments == {"integration_id": STRIPE, "flokit_conn_id": "c", "poll_interval": 60.0, "on": "any"}
     assert FlokitSyncedTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
-@needs_airflow_3
 @pytest.mark.parametrize(
     "wrong", [{"integration_id": "a/b"}, {"poll_interval": 0}, {"on": "success"}, {"flokit_conn_id": ""}], ids=repr
 )
@@ -144,35 +67,83 @@ def test_wrong_arguments_are_refused_when_the_dag_is_read(wrong: dict[str, Any])
         FlokitSyncedTrigger(**{"integration_id": STRIPE, **wrong})
 
 
-@needs_airflow_3
-@in_a_loop
-async def test_each_sync_and_each_error_make_one_event(flokit: Simulator) -> None:
-    """With both times, FloKit's message and the state; what was there before makes none."""
+# Its events
+
+HISTORY = [
+    ("error", None, "bad", ""),
+    ("error", None, "worse", "error"),
+    ("connected", 3, None, "synced"),
+    ("connected", 4, None, "synced"),
+    ("syncing", 4, None, ""),
+    ("syncing", 5, None, "synced"),
+    ("error", 5, "bad", "error"),
+    ("syncing", 5, None, ""),
+    ("error", 5, "bad", "error"),
+    ("error", 6, "bad", "synced error"),
+    ("connected", 2, None, ""),
+    ("error", 2, "bad", ""),
+    ("connected", None, None, ""),
+    ("connected", 6, None, ""),
+]
+"""Status, success and error of an integration one after the other, and the events that each makes."""
+
+
+async def test_each_success_and_each_new_error_make_one_event(flokit: Simulator) -> None:
+    """To who asks for it, a success before a failure; what was there before makes none, nor does an older answer."""
+    flokit.add_integration(STRIPE)
+    expected: dict[str, list[str]] = {"synced": [], "error": [], "any": []}
+    got: dict[str, list[str]] = {"synced": [], "error": [], "any": []}
+
+    async def collect(on: str) -> None:
+        async for event in watcher(on=on).run():
+            got[on].append(event.payload["event"])
+
+    tasks: list[asyncio.Task[None]] = []
+    for status, number, message, events in HISTORY:
+        last = None if number is None else TIMES[number]
+        flokit.set_state(STRIPE, status=status, last_synced_at=last, error_message=message)
+        tasks = tasks or [asyncio.create_task(collect(on)) for on in got]
+        await more_polls(flokit)
+        for on, those in expected.items():
+            those += [event for event in events.split() if on in (event, "any")]
+        assert got == expected
+
+
+async def test_an_event_has_all_that_is_known(flokit: Simulator) -> None:
+    """Both times, FloKit's message and the state."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
     async with told(flokit, watcher(on="any")) as events:
-        for state in (
-            {"status": "syncing"},
-            {"status": "connected", "last_synced_at": TIMES[1]},
-            {"status": "error", "error_message": "bad signing secret"},
-        ):
-            flokit.set_state(STRIPE, **state)
-            await seen(flokit)
-    synced, error = events
-    assert (synced["event"], synced["previous_synced_at"], synced["last_synced_at"]) == ("synced", TIMES[0], TIMES[1])
-    assert (synced["integration_id"], synced["integration"]["status"]) == (STRIPE, "connected")
-    assert (error["event"], error["error_message"]) == ("error", "bad signing secret")
+        flokit.set_state(STRIPE, status="error", last_synced_at=TIMES[1], error_message="bad signing secret")
+    state = {"id": STRIPE, "type": "stripe", "status": "error", "last_synced_at": TIMES[1]}
+    state["error_message"] = "bad signing secret"
+    times = {"previous_synced_at": TIMES[0], "last_synced_at": TIMES[1]}
+    beside = {"integration_id": STRIPE, **times, "error_message": "bad signing secret", "integration": state}
+    assert events == [{"event": "synced", **beside}, {"event": "error", **beside}]
 
 
-@needs_airflow_3
-@in_a_loop
+# The poll
+
+
+async def test_a_watcher_that_comes_later_has_its_own_interval(flokit: Simulator) -> None:
+    """The poll is at the shortest interval asked for, from when that is asked."""
+    flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
+    slow = asyncio.create_task(anext(watcher(poll_interval=600).run()))
+    await polls(flokit, 1)
+    quick = asyncio.create_task(anext(watcher().run()))
+    await more_polls(flokit)
+    flokit.set_state(STRIPE, last_synced_at=TIMES[1])
+    assert (await quick).payload["last_synced_at"] == TIMES[1]
+    slow.cancel()
+
+
 async def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
     """Two watchers and a task's wait on one connection make one request per interval together."""
     for name in ("int_a", "int_b", "int_c"):
         flokit.add_integration(name, last_synced_at=TIMES[0], status="syncing")
     async with told(flokit, watcher("int_a", poll_interval=0.3), watcher("int_b", poll_interval=5)) as events:
-        wait = asyncio.create_task(fire(deferred("int_c", poll_interval=0.3)))
+        wait = start(deferred("int_c", poll_interval=0.3))
         began, before = time.monotonic(), gets(flokit)
-        await more_polls(flokit, 3)
+        await more_polls(flokit)
         assert gets(flokit) - before <= (time.monotonic() - began) / 0.3 + 1
         flokit.set_state("int_a", last_synced_at=TIMES[1])
         flokit.set_state("int_c", status="connected")
@@ -180,8 +151,6 @@ async def test_watchers_and_waits_share_one_poll(flokit: Simulator) -> None:
     assert [each["integration_id"] for each in events] == ["int_a"]
 
 
-@needs_airflow_3
-@in_a_loop
 async def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is_its_end(
     flokit: SimulatedFlokit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,9 +158,9 @@ async def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is
     caplog.set_level(logging.INFO)
     async with told(flokit, watcher()) as events:
         flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
-        await seen(flokit)
+        await more_polls(flokit)
         flokit.fail(503, times=3)
-        await more_polls(flokit, 3)
+        await more_polls(flokit)
         key = flokit.rotate_key("fk_rw_new")
         flokit.set_state(STRIPE, last_synced_at=TIMES[1])
         await more_polls(flokit, 4)
@@ -204,8 +173,6 @@ async def test_what_stops_a_watcher_is_told_once_per_cause_as_an_error_and_so_is
     assert records[-1].getMessage().endswith("works again.")
 
 
-@needs_airflow_3
-@in_a_loop
 async def test_an_integration_that_the_list_does_not_hold_is_read_singly(flokit: Simulator) -> None:
     """A list with gaps hides no sync; two watchers share the read."""
     flokit.add_integration(STRIPE, last_synced_at=TIMES[0])
