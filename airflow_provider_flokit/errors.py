@@ -42,6 +42,9 @@ SHOWN_LENGTH = 500
 class FlokitError(AirflowException):
     """Root of all exceptions of this package."""
 
+    retry_after: float | None = None
+    """Seconds that FloKit asked to wait; None if it did not."""
+
 
 class FlokitPermanentError(FlokitError, AirflowFailException):
     """A retry cannot help; Airflow fails the task at once and does not retry."""

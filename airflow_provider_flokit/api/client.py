@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import random
 import re
 import time
 import uuid
@@ -128,21 +127,18 @@ class FlokitClient:
 
     def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
         """Send a request until it succeeds, fails for good, or no attempt is left."""
-        failures, paused = 0, 0.0
+        backoff, paused = retry.Backoff(), 0.0
         retries = self.settings.retry_limit if attempts.retries is None else attempts.retries
         while True:
             attempts.begin(self.settings.timeout)
             outcome = self._attempt(request)
             if isinstance(outcome, Answer):
                 return outcome
-            failures += 1
-            if not isinstance(outcome, FlokitAPIError) or failures > retries or attempts.given_up.is_set():
-                raise outcome
-            if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT:
-                raise outcome
-            pause = retry.delay(failures, random.random(), outcome.retry_after)
+            pause = backoff.add(outcome)
             paused += pause
-            if paused > attempts.patience:
+            if not isinstance(outcome, FlokitAPIError) or backoff.failures > retries or attempts.given_up.is_set():
+                raise outcome
+            if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT or paused > attempts.patience:
                 raise outcome
             log.warning("%s Trying again in %.1f s.", outcome, pause)
             attempts.pause(pause)

@@ -1,11 +1,14 @@
 """
 Which failures are retried, and how long to wait before the next attempt.
 
-Pure functions: no I/O, no clock. Single calls and the shared poll use the same rules.
+Single calls, waits in a worker and the shared poll use the same rules.
 """
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +16,8 @@ from airflow_provider_flokit.models import as_utc
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from airflow_provider_flokit.errors import FlokitError
 
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 """HTTP statuses that the next attempt may not get; all other errors are final."""
@@ -40,6 +45,21 @@ def delay(failures: int, jitter: float, retry_after: float | None = None) -> flo
     if retry_after:
         return retry_after * (1.0 + jitter)
     return min(BACKOFF_BASE * 2.0 ** min(failures - 1, 16), BACKOFF_CAP) * (1.0 - jitter / 2.0)
+
+
+class Backoff:
+    """The failures in a row, and when the next attempt may begin, in seconds of the monotonic clock."""
+
+    failures = 0
+    next_at = -math.inf
+    asked_until = -math.inf  # as FloKit asked with Retry-After
+
+    def add(self, error: FlokitError) -> float:
+        """Count a failure, and return the seconds to wait before the next attempt."""
+        self.failures += 1
+        now, pause = time.monotonic(), delay(self.failures, random.random(), error.retry_after)
+        self.next_at, self.asked_until = now + pause, now + (error.retry_after or 0.0)
+        return pause
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

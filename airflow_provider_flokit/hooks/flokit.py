@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -12,9 +11,9 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_flokit.api.attempts import Attempts, in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
-from airflow_provider_flokit.api.retry import delay
+from airflow_provider_flokit.api.retry import Backoff
 from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitAPIError, FlokitConnectionNotFoundError, FlokitError
+from airflow_provider_flokit.errors import FlokitConnectionNotFoundError, FlokitError
 from airflow_provider_flokit.hooks import _form
 from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_one, read_singly
 from airflow_provider_flokit.lineage import collect
@@ -95,10 +94,8 @@ class FlokitHook(_ClientHook):
 
     def __init__(self, flokit_conn_id: str = _ClientHook.default_conn_name) -> None:
         super().__init__(flokit_conn_id)
-        self.pause = 0.0
-        """Seconds to pause after the last look, as it failed."""
-        self._failures = 0
-        self._asked_until = 0.0  # monotonic time until which FloKit asked to send no request
+        self.backoff = Backoff()
+        """The pause after the last looks, if they failed."""
 
     def __enter__(self) -> Self:
         """Keep one HTTP session until the end of the block."""
@@ -197,17 +194,14 @@ class FlokitHook(_ClientHook):
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
-        if time.monotonic() < self._asked_until:
+        if time.monotonic() < self.backoff.asked_until:
             return None
         try:
             snapshot = self.observe(wait.conditions.ids)
         except FlokitError as error:
-            self._failures += 1
-            asked = error.retry_after if isinstance(error, FlokitAPIError) else None
-            self.pause = delay(self._failures, random.random(), asked)
-            self._asked_until = time.monotonic() + (asked or 0.0)
+            self.backoff.add(error)
             return wait.trouble(error)
-        self._failures, self.pause = 0, 0.0
+        self.backoff = Backoff()
         return wait.look(snapshot, last=last)
 
     def wait_for(self, wait: Wait, interval: Callable[[float], float]) -> Outcome:
@@ -225,8 +219,9 @@ class FlokitHook(_ClientHook):
                 return outcome
             wait.answered = True  # from the second look on
             wait.heartbeat()
-            pause = max(interval(now - wait.begun), self.pause)
-            time.sleep(max(min(pause, wait.deadline - time.monotonic()), 0.0))
+            now = time.monotonic()
+            next_at = max(now + interval(now - wait.begun), self.backoff.next_at)
+            time.sleep(max(min(next_at, wait.deadline) - now, 0.0))
 
     def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None) -> T:
         client = self._client_for(self._read_connection())

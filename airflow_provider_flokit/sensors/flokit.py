@@ -132,7 +132,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
                 if (self.deferrable or self.reschedule) and time.monotonic() < wait.deadline:
                     outcome = hook.ask(wait)
                     if outcome is None:
-                        self._leave(wait, context, hook.pause)
+                        self._leave(wait, context, hook.backoff.next_at)
                 return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -210,7 +210,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         longest = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return min(float(self.poke_interval) + elapsed, longest)
 
-    def _leave(self, wait: Wait, context: Context, least: float) -> None:
+    def _leave(self, wait: Wait, context: Context, not_before: float) -> None:
         """Defer or reschedule; return if so little time is left that Airflow could take the resumed task for lost."""
         from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, defer
 
@@ -221,7 +221,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         if (left := wait.deadline - now) < settle:
             return
         wait.heartbeat()
-        pause = min(max(self._interval(now - wait.begun), settle, least), left)
+        pause = min(max(self._interval(now - wait.begun), settle, not_before - now), left)
         raise AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))
 
     def _conclude(self, context: Context, outcome: Outcome, conditions: Conditions) -> Any:

@@ -11,14 +11,13 @@ import asyncio
 import contextvars
 import logging
 import math
-import random
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.api.retry import Backoff
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
@@ -73,9 +72,9 @@ class Poller:
         self._listeners: dict[asyncio.Queue[Snapshot | FlokitError], None] = {}
         self._snapshot: Snapshot | None = None
         self._trouble: FlokitError | None = None  # of the last poll
-        self._failures = 0  # in a row
+        self._backoff = Backoff()
         self._hurry = False  # poll now: a wait has had no look yet, or has reached its deadline
-        self._began_at = self._backed_off_until = self._asked_to_pause_until = -math.inf
+        self._began_at = -math.inf
         self._ring_at = math.inf  # when the next heartbeat or deadline is due
         self._good_at = 0.0
 
@@ -102,7 +101,7 @@ class Poller:
         self._ring_at = min(self._ring_at, wait.deadline, wait.heartbeat_at)
         self._hurry = self._hurry or hurry
         self._begin(interval, wait.conditions.ids)
-        if (trouble := self._trouble) is not None and time.monotonic() < self._asked_to_pause_until:
+        if (trouble := self._trouble) is not None and time.monotonic() < self._backoff.asked_until:
             self._act(place, lambda wait: wait.trouble(trouble))  # there is no poll to tell it
         return place
 
@@ -173,12 +172,12 @@ class Poller:
             now = time.monotonic()
             if self._ring_at <= now:
                 self._ring(now)
-            due = self._backed_off_until
-            if not self._failures:
+            due = self._backoff.next_at
+            if not self._backoff.failures:
                 due = self._began_at + min(+self._intervals)
             if self._hurry:
                 due = min(due, self._began_at + _SHORTEST)
-            due = max(due, self._asked_to_pause_until)
+            due = max(due, self._backoff.asked_until)
             if due <= now:
                 return
             with suppress(TimeoutError):
@@ -194,7 +193,7 @@ class Poller:
                 if wait.heartbeat_at <= now:
                     self._act(place, Wait.heartbeat)
                 next_at = min(next_at, wait.deadline, wait.heartbeat_at)
-            elif self._asked_to_pause_until > now:
+            elif self._backoff.asked_until > now:
                 self._act(place, Wait.timed_out)
             else:
                 self._hurry = True
@@ -219,10 +218,7 @@ class Poller:
         """Tell all waits that a poll failed, and decide when to try again."""
         now = time.monotonic()
         self._trouble = error
-        self._failures += 1
-        asked = error.retry_after if isinstance(error, FlokitAPIError) else None
-        self._backed_off_until = now + retry.delay(self._failures, random.random(), asked)
-        self._asked_to_pause_until = now + (asked or 0.0)
+        self._backoff.add(error)
         if isinstance(error, FlokitAPIError):
             self._good_at = now
 
@@ -239,8 +235,7 @@ class Poller:
         before, self._snapshot = self._snapshot, snapshot
         everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
         changed = set() if before is None else snapshot.changed_since(before)
-        self._trouble, self._failures, self._good_at = None, 0, now
-        self._asked_to_pause_until = -math.inf
+        self._trouble, self._backoff, self._good_at = None, Backoff(), now
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
