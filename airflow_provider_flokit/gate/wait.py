@@ -12,7 +12,7 @@ import time
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from airflow_provider_flokit import errors
 from airflow_provider_flokit.errors import (
@@ -41,6 +41,10 @@ HEARTBEAT: Final = 300.0
 
 PATIENCE: Final = 900.0
 """Seconds for which a wait that has had an answer goes on after refusals, e.g. until somebody enters the new key."""
+
+
+Judged: TypeAlias = list[tuple[Integration, Verdict]]
+"""The integrations of a wait, each with the verdict about it."""
 
 
 class Ending(StrEnum):
@@ -122,7 +126,6 @@ class Wait:
     _server_ahead: timedelta = field(default=timedelta(), init=False)  # server time minus our time
     _seen: dict[str, Seen] | None = field(default=None, init=False)
     _done: frozenset[str] = field(default=frozenset(), init=False)
-    _failing: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
         """Set the times, in seconds of the monotonic clock."""
@@ -160,14 +163,15 @@ class Wait:
         elif outcome := self.trouble(min(unread.values(), key=lambda error: isinstance(error, FlokitAPIError))):
             return outcome
         self._server_ahead = snapshot.at - _utcnow()
-        self._remember(snapshot.at)
-        verdicts = self._verdicts(snapshot.at, last=last)
-        self.changes_with_time = any(v.changes_with_time for v in verdicts)
-        self._tell(before, verdicts, snapshot.at)
-        if not unread and all(v.readiness is Readiness.READY for v in verdicts):
+        self._see(snapshot.at)
+        judged = self._judge(snapshot.at, last=last)
+        self.changes_with_time = any(verdict.changes_with_time for _, verdict in judged)
+        self._tell(before, judged, snapshot.at)
+        readiness = {verdict.readiness for _, verdict in judged}
+        if not unread and readiness == {Readiness.READY}:
             return Outcome(Ending.READY, self._now)
-        if (outcome := self._sort(before, verdicts, snapshot.at)) is not None:
-            return outcome
+        if Readiness.FAILED in readiness and not self.conditions.tolerate_failures:
+            return self._failed(self._failure(judged, snapshot.at))
         # Keep the last state of what could not be read.
         self._now += tuple(i for i in before if (i.id in unread or i.type in unread) and i not in self._now)
         return self.timed_out() if last else None
@@ -194,9 +198,8 @@ class Wait:
         if now < self.heartbeat_at:
             return
         self.heartbeat_at = now + HEARTBEAT
-        reasons = self._reasons(self._verdicts()) or self.conditions.describe(_utcnow())
         trouble = f" FloKit cannot be asked: {self._trouble}" if self._trouble else ""
-        self.log.info("Still waiting after %s: %s.%s", duration(now - self.begun), reasons, trouble)
+        self.log.info("Still waiting after %s: %s.%s", duration(now - self.begun), self._why(), trouble)
 
     def timed_out(self) -> Outcome:
         """Return the outcome of a wait whose time is over."""
@@ -206,8 +209,7 @@ class Wait:
         if self._now:
             trouble = f" The last attempt to ask FloKit failed: {self._trouble}" if self._trouble else ""
             todo = "Look at the integration in FloKit, or give the wait more time."
-            reasons = self._reasons(self._verdicts()) or self.conditions.describe(_utcnow())
-            message = f"{reasons}: {end}{trouble} {todo}"
+            message = f"{self._why()}: {end}{trouble} {todo}"
         else:
             # The reason comes first, so that it is in the visible part of the line.
             why = self._trouble or "FloKit was not asked in time."
@@ -242,88 +244,80 @@ class Wait:
                     unread[name] = error
         return tuple(found), unread
 
-    def _sort(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> Outcome | None:
-        """Note which integrations are done and which have failed; return the outcome if that ends the wait."""
-        failing = set()
-        for integration, verdict in zip(self._now, verdicts, strict=True):
-            conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
-            if conditional and verdict.readiness is Readiness.READY:
-                self._done |= {integration.id}
-            if verdict.readiness is Readiness.FAILED:
-                failing.add(integration.id)
-        if failing:
-            failure = self._failure(verdicts, at)
-            if not self.conditions.tolerate_failures:
-                return self._failed(failure)
-            if failing - self._failing or not set(self._now) <= set(before):
-                self.log.error("%s", failure)
-        self._failing = (self._failing - {i.id for i in self._now}) | failing
-        return None
-
-    def _remember(self, at: datetime) -> None:
+    def _see(self, at: datetime) -> None:
+        """Note what later verdicts need to know of this look."""
         for integration in self._now:
             if receipt := self.conditions.receipts.get(integration.id):
                 self._seen = self._seen or {}
                 seen = self._seen.get(integration.id, Seen())
                 self._seen[integration.id] = seen.after(integration, receipt, at)
 
-    def _verdicts(self, at: datetime | None = None, *, last: bool = False) -> list[Verdict]:
+    def _judge(self, at: datetime, *, last: bool = False) -> Judged:
         """Judge the last states at this server time; an integration that was done and ready stays ready."""
-        conditions, at = self.conditions, at or _utcnow() + self._server_ahead
-        return [
-            Verdict(Readiness.READY, "is done: it was ready before")
-            if integration.id in self._done
-            else judge(
+        judged, conditions = [], self.conditions
+        for integration in self._now:
+            receipt = conditions.receipts.get(integration.id)
+            verdict = judge(
                 integration,
                 at,
-                conditions.receipts.get(integration.id),
+                receipt,
                 synced_after=conditions.synced_after,
                 seen=(self._seen or {}).get(integration.id),
                 start_timeout=conditions.start_timeout,
                 fail_on_disconnected=conditions.fail_on_disconnected,
                 last=last,
             )
-            for integration in self._now
-        ]
+            if integration.id in self._done:
+                verdict = Verdict(Readiness.READY, "is done: it was ready before")
+            elif verdict.readiness is Readiness.READY and (receipt or conditions.synced_after):
+                self._done |= {integration.id}
+            judged.append((integration, verdict))
+        return judged
 
-    def _tell(self, before: tuple[Integration, ...], verdicts: list[Verdict], at: datetime) -> None:
+    def _tell(self, before: tuple[Integration, ...], judged: Judged, at: datetime) -> None:
         """Log the beginning, then every change of status."""
         known = {i.id: status_of(i) for i in before}
         if self.announced and not before:
             # Another process has logged the beginning, with the baselines.
             known = {i: status_of(receipt.baseline) for i, receipt in self.conditions.receipts.items()}
         self.announce(self._now, at)
-        for integration, verdict in zip(self._now, verdicts, strict=True):
+        for integration, verdict in judged:
             was, is_ = known.get(integration.id), status_of(integration)
             if verdict.warning:
                 self.log.warning("%s: %s.", short_name(integration), verdict.warning)
-            elif not isinstance(integration.status, IntegrationStatus) and (was != is_ or not before):
-                self.log.warning("%s.", self._reason(integration, verdict))
-            elif was is not None and was != is_:
+            elif was == is_:
+                continue
+            elif verdict.readiness is Readiness.FAILED and self.conditions.tolerate_failures:
+                self.log.error("%s %s. The wait goes on.", short_name(integration), verdict.reason)
+            elif not isinstance(integration.status, IntegrationStatus):
+                self.log.warning("%s %s.", short_name(integration), verdict.reason)
+            elif was is not None:
                 self.log.info("%s was %s, now %s.", short_name(integration), was, verdict.reason)
 
-    def _reason(self, integration: Integration, verdict: Verdict) -> str:
-        return f"{short_name(integration)} {verdict.reason}"
+    def _why(self) -> str:
+        """Return why the wait goes on, or at least what it waits for."""
+        judged = self._judge(_utcnow() + self._server_ahead)
+        return _reasons(judged, Readiness.FAILED, Readiness.WAIT) or self.conditions.describe(_utcnow())
 
-    def _reasons(self, verdicts: list[Verdict], *readiness: Readiness) -> str:
-        """Return the reasons for integrations that are not ready, or whose readiness is one of the given."""
-        wanted = readiness or (Readiness.FAILED, Readiness.WAIT)
-        both = zip(self._now, verdicts, strict=True)
-        return listed((self._reason(i, v) for i, v in both if v.readiness in wanted), "; ")
-
-    def _failure(self, verdicts: list[Verdict], at: datetime) -> FlokitSyncFailedError:
+    def _failure(self, judged: Judged, at: datetime) -> FlokitSyncFailedError:
         """Return the failure: first the failed integrations with FloKit's message, then other details."""
-        failed = [i for i, v in zip(self._now, verdicts, strict=True) if v.readiness is Readiness.FAILED]
+        failed = [integration for integration, verdict in judged if verdict.readiness is Readiness.FAILED]
         receipts = [self.conditions.receipts.get(i.id) for i in failed]
         syncs = "".join(f", sync {shown(r.sync_id)}" for r in receipts[:LISTED] if r is not None and r.sync_id)
         last = listed(f"{i.id + ' ' if len(failed) > 1 else ''}{ago(i.last_synced_at, at)}" for i in failed)
-        waiting = self._reasons(verdicts, Readiness.WAIT)
+        waiting = _reasons(judged, Readiness.WAIT)
         kind, todo = FlokitSyncFailedError, "Fix the cause in FloKit"
         if all(i.status == IntegrationStatus.DISCONNECTED for i in failed):
             kind, todo = FlokitDisconnectedError, "Connect it again in FloKit"
         where = f"(connection {self.conditions.conn_id!r}{syncs})"
         rest = f"Last synced: {last}." + (f" Not ready either: {waiting}." if waiting else "")
-        return kind(f"{self._reasons(verdicts, Readiness.FAILED)} {where}. {rest} {todo}, then run the task again.")
+        return kind(f"{_reasons(judged, Readiness.FAILED)} {where}. {rest} {todo}, then run the task again.")
+
+
+def _reasons(judged: Judged, *readiness: Readiness) -> str:
+    """Return the reasons for the integrations whose readiness is one of these."""
+    wanted = (each for each in judged if each[1].readiness in readiness)
+    return listed((f"{short_name(integration)} {verdict.reason}" for integration, verdict in wanted), "; ")
 
 
 def _utcnow() -> datetime:
