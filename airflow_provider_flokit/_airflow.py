@@ -64,6 +64,7 @@ class DeferredTask:
             return self.execute(context)
         # Airflow gives a pseudo method, and "Trigger timeout" (3.x) or "Trigger/execution timeout" (2.11) as the error.
         if next_method == "__fail__" and "timeout" in str(arguments.get("error", "")).lower():
+            # Airflow 3 does not count the execution_timeout while a task is deferred.
             left, limit = execution_left(self, context), self.execution_timeout
             if left is not None and left <= 0 and limit.total_seconds() < self.timeout:
                 raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")

@@ -118,12 +118,13 @@ def test_numbers_that_cannot_be_read_fail_nothing(flokit: SimulatedFlokit, mode:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_sync_that_was_not_needed_has_brought_nothing(flokit: SimulatedFlokit, waits: bool) -> None:
-    """OpenLineage is told so whether there would have been a wait or not, the asset's event if there would."""
+    """OpenLineage is told so in any case, the asset's event if there would have been a wait; it takes no request."""
     flokit.add_integration(STRIPE, events_total=1000)
     ended = sync(outlets=OUTLETS, skip_if_synced_within=timedelta(hours=2), wait_for_completion=waits)
     facets = ended.task.get_openlineage_facets_on_complete(None).run_facets
     assert facets["flokit_sync"].outcome == "skipped"
     assert "externalQuery" not in facets
+    assert len(flokit.requests) == 1
     numbers = [ended.extras[URI].get(name) for name in ("sync_id", "events_total", "events_brought")]
     assert numbers == ([None, 1000, 0] if waits else [None] * 3)
 
