@@ -202,6 +202,7 @@ async def test_watchers_of_one_asset_do_not_mix(flokit: Simulator, database: Dat
             flokit.set_state(OTHER, status="error", error_message="bad")
     events = sorted((event["integration_id"], event["event"]) for event in database.events)
     assert events == [(OTHER, "error"), (STRIPE, "synced")]
+    assert len(database.store) == 3
 
 
 async def test_a_store_that_is_away_ends_no_watcher(
