@@ -130,7 +130,7 @@ def test_a_later_syncs_failure_is_not_this_ones(
 
     def request_b_which_fails() -> None:
         with FlokitHook() as hook:  # Airflow 2 runs operators in the main thread only
-            before, started = hook.read(integration_id=STRIPE), hook.start_sync(STRIPE, None)
+            before, started = hook.read(STRIPE), hook.start_sync(STRIPE, None)
         receipts.append(SyncReceipt(STRIPE, before.value, started.at, started.value).to_json())
         now = datetime.now(tz=UTC)
         flokit.set_state(STRIPE, status="error", error_message="B failed", last_synced_at=now)

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration
 
 
-def find(client: FlokitClient, integration_type: str, attempts: Attempts) -> Answer[Integration]:
+def find(client: FlokitClient, integration_type: str, attempts: Attempts) -> Integration:
     """Find the only integration of a type."""
-    snapshot = _snapshot(client.list(attempts))
-    return Answer(snapshot.of_type(str(integration_type), client.settings.conn_id), snapshot.at)
+    return _snapshot(client.list(attempts)).of_type(str(integration_type), client.settings.conn_id)
 
 
 def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> Answer[Integration]:

@@ -142,7 +142,7 @@ class FlokitHook(_ClientHook):
         :raises FlokitNotFoundError: if there is none; the message lists the integrations
         :raises FlokitAmbiguousTypeError: if there are several; the message lists their ids
         """
-        return self._call(find, integration_type).value
+        return self._call(find, integration_type)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
         """
@@ -174,11 +174,9 @@ class FlokitHook(_ClientHook):
         collect(self, integration_id, changed=True)
         return started
 
-    def read(self, *, integration_id: str | None = None, integration_type: str | None = None) -> Answer[Integration]:
-        """Read one integration, by its id or by a type that only one has; also return the server time."""
-        if integration_id is not None:
-            return self._call(read_one, integration_id)
-        return self._call(find, str(integration_type))
+    def read(self, integration_id: str) -> Answer[Integration]:
+        """Read one integration; also return the server time."""
+        return self._call(read_one, integration_id)
 
     def statistics(self, integration_id: str) -> Integration | None:
         """Read an integration once for its statistics; return None and warn if that fails."""
@@ -283,7 +281,7 @@ class FlokitAsyncHook(_ClientHook):
 
     async def find_integration(self, integration_type: str) -> Integration:
         """Find the only integration of a type, see :meth:`FlokitHook.find_integration`."""
-        return (await self._call(find, integration_type)).value
+        return await self._call(find, integration_type)
 
     async def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
         """Start a sync, see :meth:`FlokitHook.trigger_sync`."""

@@ -169,7 +169,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         receipt, was_answered = store.load()
         if receipt is None or not self._is_mine(receipt.baseline):
             return None
-        answer = hook.read(integration_id=receipt.integration_id)
+        answer = hook.read(receipt.integration_id)
         if not was_answered:
             return self._requested_maybe(hook, store, receipt, answer)
         if judge(answer.value, answer.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
@@ -198,7 +198,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
             integration_id = self._check.one_id(self.integration_id)
         else:
             integration_id = hook.find_integration(self._check.text("integration_type", self.integration_type)).id
-        before = hook.read(integration_id=integration_id)
+        before = hook.read(integration_id)
         baseline = before.value
         within = self.skip_if_synced_within
         if within is not None and is_fresh(baseline, before.at, within.total_seconds()):
