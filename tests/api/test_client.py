@@ -196,7 +196,7 @@ def test_what_no_request_can_carry_is_refused(
 def test_a_malformed_entry_is_skipped_with_one_warning(
     server: TransportServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However often it is listed; the warning names the entry and the field, and the others are as ever."""
+    """The warning names the entry and the field, the others are as ever; an unchanged list is not even read again."""
     flokit = client(server.url)
     for status in ("connected", "syncing"):
         good = {**INTEGRATION, "status": status}
@@ -205,6 +205,7 @@ def test_a_malformed_entry_is_skipped_with_one_warning(
         answer = flokit.list(Attempts(0))
         assert [integration.status for integration in answer.value] == [status]
         assert answer.malformed == 2
+        assert flokit.list(Attempts(0)).value is answer.value
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
     assert warned[0] == "FloKit lists an integration that cannot be used, id 'int_odd': 'type' is of the wrong type"

@@ -176,7 +176,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_nobody_listens(hook: BothHooks, connect: Callable[..., None], closed: str, resolver: threading.Event) -> None:
     """The message tells what it was: the server, its name or the proxy; of a wrong proxy it shows nothing."""
     connect(closed, retry_limit=1)
-    assert "Connection refused" in str(hook.failure(Unreachable, *GET))
+    try:
+        int("what the caller is handling")
+    except ValueError:
+        assert "Connection refused" in str(hook.failure(Unreachable, *GET))
     resolver.set()
     connect("https://flokit.invalid", retry_limit=1)
     assert "Name or service not known" in str(hook.failure(Unreachable, *GET))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.api.attempts import Attempts
 from airflow_provider_flokit.errors import FlokitRateLimitError, FlokitServerError
 from airflow_provider_flokit.simulator import Fault
 
@@ -80,6 +82,15 @@ def test_a_pause_is_really_taken(hook: BothHooks, sim: Simulator) -> None:
     hook("get_integration", "int_1")
     assert time.monotonic() - began >= 1
     assert [request.status for request in sim.requests] == [429, 200]
+
+
+def test_a_pause_is_no_overdue_attempt() -> None:
+    """It may take longer than any attempt does."""
+    attempts = Attempts()
+    attempts.begin(30)
+    attempts.given_up.set()
+    attempts.pause(300)
+    assert attempts.overdue_at == math.inf
 
 
 def test_a_call_gives_up_at_once_when_asked_for_more_than_five_minutes(
