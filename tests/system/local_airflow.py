@@ -149,10 +149,10 @@ class LocalAirflow:
                 raise LocalAirflowError("Airflow is stopped already")
             self.components[name].start()
 
-    def kill(self, *names: str, sig: int = signal.SIGKILL, timeout: float = 60.0) -> None:
+    def kill(self, *names: str, sig: int = signal.SIGKILL) -> None:
         """Send a signal to components and all that they started, as when a machine dies; wait until they are gone."""
         for name in self.named(*names):
-            self.components[name].kill(sig, timeout=timeout)
+            self.components[name].kill(sig)
 
     def kill_task(self, run: Run, task_id: str) -> None:
         """Kill the process that runs a task, and the worker processes above it: nobody is left to report the end."""
