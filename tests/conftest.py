@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.system import package
+from tests.system import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.system.package import Distributions
+    from tests.system.distribution import Distributions
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -99,7 +99,7 @@ def _no_deprecation_of_ours_passes() -> Iterator[None]:
 def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """Return sdist and wheel: those that ``--distributions`` names, else new ones."""
     folder: Path | None = request.config.getoption("--distributions")
-    return package.distributions_in(folder) if folder else package.build(tmp_path_factory.mktemp("dist"))
+    return distribution.distributions_in(folder) if folder else distribution.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

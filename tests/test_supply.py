@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from tests.checkout import REPOSITORY
-from tests.system.package import NAME
+from tests.system.distribution import NAME
 
 if TYPE_CHECKING:
-    from tests.system.package import Distributions
+    from tests.system.distribution import Distributions
 
 PACKAGE = REPOSITORY / "airflow_provider_flokit"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
