@@ -93,8 +93,8 @@ class Watching:
 
         def confirmed() -> bool:
             last = [sync for sync in self.simulator.syncs if sync.error is None][-1]
-            key, seen = f"%/{last.integration_id}", str(timestamp(last.finished_at))
-            rows = self.airflow.query("SELECT value FROM asset_state_store WHERE key LIKE ?", (key,))
+            sql, seen = "SELECT value FROM asset_state_store WHERE key LIKE :key", str(timestamp(last.finished_at))
+            rows = self.airflow.query(sql, key=f"%/{last.integration_id}")
             return all(seen in str(row["value"]) for row in rows)
 
         self.airflow.wait_for(started, f"the right DAGs start: {self.wanted}", runs)

@@ -20,8 +20,8 @@ class Run:
 
     def query(self, columns: str, table: str) -> list[Any]:
         """Read what a table has of this run."""
-        sql = f"SELECT {columns} FROM {table} WHERE dag_id = ? AND run_id = ?"  # noqa: S608
-        return self.airflow.query(sql, (self.dag_id, self.run_id))
+        sql = f"SELECT {columns} FROM {table} WHERE dag_id = :dag_id AND run_id = :run_id"  # noqa: S608
+        return self.airflow.query(sql, dag_id=self.dag_id, run_id=self.run_id)
 
     def state(self) -> str:
         """Return the run's state, "" until Airflow has stored the run."""
