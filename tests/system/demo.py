@@ -111,7 +111,7 @@ class Gate:
         expect(self.rows() == before, "the warehouse stays as it was")
         self.tell("Warehouse", f"{len(before)} rows, as before", "green")
         # From Airflow 3 on, the lines of a log are JSON.
-        reasons = re.findall(f'[^"\n]*{REASON}[^"\n]*', run.log(SYNC))
+        reasons = re.findall(rf'[^"\\\n]*{REASON}[^"\\\n]*', run.log(SYNC))
         expect(reasons, f"the log of {SYNC} says why:\n{run.log(SYNC)}")
         console.print(f"\nWhy, from the log of {SYNC}:", style="bold")
         console.print(f"  {reasons[-1].strip()}", style="red", markup=False)
