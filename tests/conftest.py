@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.checkout import run
 from tests.system import distribution
 
 if TYPE_CHECKING:
@@ -105,13 +105,5 @@ def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def airflow_db() -> Path:
     """Make the scratch metadata database and return its path; only tests that ask for it pay for it."""
-    migrated = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    run(sys.executable, "-m", "airflow", "db", "migrate")
     return AIRFLOW_HOME / "airflow.db"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_provider_flokit import __version__
-from tests.checkout import REPOSITORY
+from tests.checkout import REPOSITORY, CommandError, run
 from tests.system.settings import AIRFLOW_VERSION
 
 NAME = f"airflow_provider_flokit-{__version__}"
@@ -34,19 +34,6 @@ class Distributions(NamedTuple):
 
     sdist: Path
     wheel: Path
-
-
-class CommandError(Exception):
-    """A command has failed; the message is what it printed."""
-
-
-def run(*command: object) -> str:
-    """Run a command in the checkout to its end and return what it printed."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        raise CommandError(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def distributions_in(folder: Path) -> Distributions:
