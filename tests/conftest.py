@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.system import package
+from tests.checkout import run
+from tests.system import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.system.package import Distributions
+    from tests.system.distribution import Distributions
 
 pytest_plugins = ["airflow_provider_flokit.simulator.pytest_plugin"]
 
@@ -99,19 +99,11 @@ def _no_deprecation_of_ours_passes() -> Iterator[None]:
 def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """Return sdist and wheel: those that ``--distributions`` names, else new ones."""
     folder: Path | None = request.config.getoption("--distributions")
-    return package.distributions_in(folder) if folder else package.build(tmp_path_factory.mktemp("dist"))
+    return distribution.distributions_in(folder) if folder else distribution.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
 def airflow_db() -> Path:
     """Make the scratch metadata database and return its path; only tests that ask for it pay for it."""
-    migrated = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    run(sys.executable, "-m", "airflow", "db", "migrate")
     return AIRFLOW_HOME / "airflow.db"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import email
 import re
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -15,24 +13,14 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from tests.checkout import REPOSITORY
-from tests.system.package import NAME
+from tests.system.distribution import NAME
 
 if TYPE_CHECKING:
-    from tests.system.package import Distributions
+    from tests.system.distribution import Distributions
 
 PACKAGE = REPOSITORY / "airflow_provider_flokit"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 DIST_INFO = f"{NAME}.dist-info"
-IMPORTED_AS = {
-    "apache-airflow": "airflow",
-    "apache-airflow-providers-common-compat": "airflow",
-    "requests": "requests",
-}
-COME_ALONG = {"attr", "jinja2", "sqlalchemy", "urllib3"}
-"""What is used of the dependencies' own dependencies, which they cannot be without."""
-
-ONLY_WHERE_AIRFLOW_HAS_THEM = {"fastapi", "flask_appbuilder", "wtforms"}
-"""Imported where only Airflow 3's API server calls, or only Airflow 2's web server, which have them."""
 
 
 def sources() -> set[str]:
@@ -67,22 +55,6 @@ def test_the_source_distribution_holds_only_sources(distributions: Distributions
     assert {name.parts[0] for name in names} == included | added
     assert {str(name) for name in names if name.parts[0] == PACKAGE.name} == sources()
     assert [name for name in names if name.suffix in (".pyc", ".db", ".log", ".key", ".pem", ".env")] == []
-
-
-def test_every_import_is_of_a_dependency() -> None:
-    """What runs in Airflow imports the standard library and its dependencies; none is asked for in vain."""
-    imported: set[str] = set()
-    for name in sources():
-        if not name.endswith(".py") or "/simulator/" in name:
-            continue
-        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.partition(".")[0])
-    foreign = imported - set(sys.stdlib_module_names) - {PACKAGE.name}
-    needed = {IMPORTED_AS[Requirement(line).name] for line in PROJECT["project"]["dependencies"]}
-    assert needed <= foreign <= needed | COME_ALONG | ONLY_WHERE_AIRFLOW_HAS_THEM
 
 
 def test_no_file_names_a_registry() -> None:

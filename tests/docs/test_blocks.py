@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import re
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 from airflow_provider_flokit.models import Integration
 from airflow_provider_flokit.simulator import Sync
-from tests.checkout import REPOSITORY
+from tests.checkout import REPOSITORY, run
 
 if TYPE_CHECKING:
     from sybil import Example
@@ -141,12 +140,3 @@ def test_commands_exist(command: str) -> None:
             assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
         case _:
             pytest.fail("nothing here says how to check this")
-
-
-def run(*command: str, cwd: Path = REPOSITORY) -> str:
-    """Run a command that succeeds and return what it prints."""
-    done = subprocess.run(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

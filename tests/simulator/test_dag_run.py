@@ -64,17 +64,17 @@ def test_a_failing_sync_holds_the_load_back(flokit: SimulatedFlokit, *, deferrab
 def test_other_connections_and_mapped_tasks(flokit: SimulatedFlokit) -> None:
     """Another connection leads here too, with a key that may only read; each mapped instance has its state."""
     flokit.add_integration(STRIPE)
-    flokit.add_integration(ADJUST, status="disconnected")
+    flokit.add_integration(ADJUST, status="error", error_message="bad secret")
     flokit.connect("other", flokit.read_only_key, retry_limit=0)
     with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
-        FlokitIntegrationSensor.partial(task_id="ready", flokit_conn_id="other", soft_fail=True, retries=3).expand(
-            integration_id=[STRIPE, ADJUST]
-        )
+        FlokitIntegrationSensor.partial(
+            task_id="ready", flokit_conn_id="other", retries=1, retry_delay=timedelta(hours=1)
+        ).expand(integration_id=[STRIPE, ADJUST])
     run = flokit.run(dag)
-    assert run.states == {"ready[0]": "success", "ready[1]": "skipped"}
+    assert run.states == {"ready[0]": "success", "ready[1]": "failed"}
     assert list(run.reasons) == ["ready[1]"]
-    assert "is disconnected" in run.reasons["ready[1]"]
-    assert {request.key for request in flokit.requests} == {"read-only"}
+    assert "is in error: bad secret" in run.reasons["ready[1]"]
+    assert [request.key for request in flokit.requests] == ["read-only"] * 3
 
 
 def test_the_configuration_of_the_run(flokit: SimulatedFlokit) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import OperationalError
 
 from tests.system.local_airflow import LocalAirflow, LocalAirflowError, free_port
 from tests.system.processes import Component, as_user, stop_all
@@ -41,12 +43,12 @@ class CeleryAirflow(LocalAirflow):
         if missing := [name for name in ("postgres", "initdb", "redis-server") if not program(name)]:
             raise LocalAirflowError(f"not here: {', '.join(missing)}; apt-get install postgresql redis-server")
         ports = {name: free_port() for name in SERVICES}
-        self._database = f"postgresql://airflow@127.0.0.1:{ports['postgres']}/postgres"
+        database = f"postgresql+psycopg2://airflow@127.0.0.1:{ports['postgres']}/postgres"
         settings = {
             "core.executor": "CeleryExecutor",
-            "database.sql_alchemy_conn": self._database.replace(":", "+psycopg2:", 1),
+            "database.sql_alchemy_conn": database,
             "celery.broker_url": f"redis://127.0.0.1:{ports['redis']}/0",
-            "celery.result_backend": "db+" + self._database.replace(":", "+psycopg2:", 1),
+            "celery.result_backend": f"db+{database}",
             "celery.sync_parallelism": "1",
             "celery.worker_concurrency": str(parallelism // 2),
             # What a killed worker had taken from the queue and not begun is queued again after that.
@@ -101,32 +103,18 @@ class CeleryAirflow(LocalAirflow):
 
     def is_ready(self, name: str) -> bool:
         """Tell whether a component does its work; what waits for Redis or a worker waits by itself."""
-        import psycopg2
-
         if name == "postgres":
-            with suppress(psycopg2.OperationalError):
+            with suppress(OperationalError):
                 return bool(self.query("SELECT 1"))
             return False
         return name.startswith(("redis", "worker")) or super().is_ready(name)
 
-    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """Read from the metadata database, by the SQL that SQLite takes; JSON comes as text."""
-        import psycopg2
-        from psycopg2.extras import DictCursor, register_default_json, register_default_jsonb
-
-        with closing(psycopg2.connect(self._database, connect_timeout=10)) as connection:
-            connection.set_session(readonly=True, autocommit=True)
-            for register in (register_default_json, register_default_jsonb):
-                register(connection, loads=str)
-            with connection.cursor(cursor_factory=DictCursor) as cursor:
-                cursor.execute(sql.replace("%", "%%").replace("?", "%s"), parameters)
-                return list(cursor.fetchall())
-
     def triggers_of(self, name: str, kind: str = "FlokitIntegrationTrigger") -> int:
         """Return how many triggers of a class a triggerer holds."""
         rows = self.query(
-            "SELECT count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id"
-            " WHERE job.hostname = ? AND job.state = 'running' AND trigger.classpath LIKE ?",
-            (name, f"%.{kind}"),
+            "SELECT 1 FROM trigger JOIN job ON job.id = trigger.triggerer_id"
+            " WHERE job.hostname = :name AND job.state = 'running' AND trigger.classpath LIKE :kind",
+            name=name,
+            kind=f"%.{kind}",
         )
-        return int(rows[0][0])
+        return len(rows)

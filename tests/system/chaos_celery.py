@@ -8,20 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.simulator import Fault, Sync
-from tests.system.chaos_cases import ERROR, HANG, LOST, Many, case, clear, judge_all_modes, start_all_modes
+from tests.system.chaos_cases import HANG, OUTLASTS, Many, case, clear, judge_all_modes, start_all_modes
 from tests.system.chaos_watchers import INTERVAL, Polls, Watching
 
 if TYPE_CHECKING:
     from tests.system.chaos_stage import Case, HeldSimulator
 
-# Waits in one DAG run, by the name of their DAG.
-MANY = {
-    "chaos_triggerer": {"sync": 27, "watch": 18, "start": 9},
-    "chaos_spread": {"sync": 36, "watch": 24},
-    "chaos_workers_gone": {"sync": 14, "watch": 10},
-    "chaos_database_many": {"sync": 11, "watch": 7},
-    "chaos_replaced_many": {"sync": 11, "watch": 7},
-}
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 
 on_celery = functools.partial(case, stage="celery")
@@ -54,29 +46,23 @@ def spread(case: Case) -> None:
 def worker_killed(case: Case) -> None:
     """Kill both workers while one task reads the baseline, one's POST is under way, and one's has taken effect."""
     simulator, airflow = case.simulator, case.airflow
-    # That of "after" is still running at the retry.
-    for task, duration in {"before": 3, "during": 3, "after": LOST + 20}.items():
-        simulator.add_integration(f"int_{task}", sync=Sync(start_delay=1, duration=duration))
-    simulator.fail(Fault.slow(2 * HANG), method="GET", path="/v1/integrations/int_before", times=None)
-    simulator.fail(Fault.slow(2 * HANG), method="POST", path="/v1/integrations/int_after/sync", times=None)
-    simulator.fail(Fault.slow(HANG / 2, after_effect=False), method="POST", path="/v1/integrations/int_during/sync")
+    simulator.add(["reading", "posting"], Sync(start_delay=1, duration=3))
+    simulator.add(["posted"], OUTLASTS)
+    simulator.fail(Fault.slow(HANG), method="GET", path="/v1/integrations/int_reading", times=None)
+    simulator.fail_post("posting", Fault.slow(HANG, after_effect=False))
+    simulator.fail_post("posted", Fault.slow(HANG), times=None)
     run = case.run()
-    airflow.wait_for(
-        lambda: simulator.asked("before", "GET") and simulator.asked("after", "POST"),
-        "two tasks hang in them",
-    )
-    late = airflow.trigger("chaos_worker_killed_during")
-    airflow.wait_for(lambda: simulator.asked("during", "POST"), "the third one does")
+    hang = {"reading": "GET", "posting": "POST", "posted": "POST"}
+    airflow.wait_for(lambda: all(simulator.asked(*each) for each in hang.items()), "three tasks hang", run.tasks)
     airflow.kill("worker")
     case.tell("both workers are dead")
-    case.expect(not simulator.asked("before", "POST"), "before: it had sent its POST already")
-    case.expect(not simulator.syncs_of("during"), "during: its POST had taken effect already")
-    case.expect(simulator.syncs_of("after"), "after: its POST had not taken effect yet")
+    case.expect(not simulator.asked("reading", "POST"), "reading: it had sent its POST already")
+    begun = [sync.integration_id for sync in simulator.syncs]
+    case.expect(begun == ["int_posted"], f"other syncs had begun by then than that of posted: {begun}")
     simulator.clear_faults()
     airflow.start("worker")
-    case.judge(run, ["before"], tries=2)
-    case.judge(run, ["after"], tries=2, names=None)
-    case.judge(late, ["during"], conn_id="chaos_worker_killed", tries=2, names=None)
+    case.judge(run, ["reading"], retried=True)
+    case.judge(run, ["posting", "posted"], retried=True, knows_id=False)
 
 
 @on_celery("no worker for a while, waits go on", "both workers", act=9)
@@ -154,42 +140,43 @@ def watcher_lost(case: Case) -> None:
 )
 def marked(case: Case) -> None:
     """Mark two waits as failed: one of several on its connection, and the only one on another; then clear them."""
-    conn_ids = {"marked": "chaos_marked", "good": "chaos_marked", "bad": "chaos_marked", "alone": "chaos_alone"}
     simulator, alone, airflow = case.simulator, case.simulators["chaos_alone"], case.airflow
-    for task, conn_id in conn_ids.items():
-        case.simulators[conn_id].time.hold()
-        shape = Sync(start_delay=0, duration=5, error=ERROR if task == "bad" else None)
-        case.simulators[conn_id].add_integration(f"int_{task}", sync=shape)
-    run = case.run()
-    run.wait_in(dict.fromkeys(conn_ids, "deferred"))
+    for each in (simulator, alone):
+        each.time.hold()
+        each.add(["marked", "good", "bad"], Sync(duration=5))
+    runs = [airflow.trigger(name) for name in case.simulators]
+    runs[0].wait_in("deferred", "marked", "good", "bad")
+    runs[1].wait_in("deferred", "marked")
     asked = len(alone.requests)
     airflow.wait_for(lambda: len(alone.requests) > asked, "the only wait on its connection asks")
-    for task in ("marked", "alone"):
-        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}"
+    for run in runs:
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/marked"
         airflow.api("PATCH", path, {"new_state": "failed"})
     case.tell("two waits are marked failed")
     _wait_quiet(case, alone)
     asked = len(simulator.requests)
     airflow.wait_for(lambda: len(simulator.requests) > asked + 3, "the others' poll goes on")
-    states = run.tasks()
+    states = runs[0].tasks()
     case.expect(states["good", -1] == states["bad", -1] == "deferred", f"the others are not deferred: {states}")
-    clear(case, run, "marked", "alone")
-    run.wait_in({"marked": "deferred", "alone": "deferred"})
+    for run in runs:
+        clear(case, run, "marked")
+        run.wait_in("deferred", "marked")
     for each in (simulator, alone):
         each.time.go()
-    case.judge(run, ["good", "bad"], runs=2)
-    for task in ("marked", "alone"):
-        case.judge(run, [task], conn_id=conn_ids[task], tries=2, runs=2, said=("HTTP 409",), names=None)
+    case.judge(runs[0], ["good", "bad"], runs=2)
+    for run in runs:
+        case.judge(run, ["marked"], retried=True, runs=2, said=("HTTP 409",), knows_id=False)
 
 
 def _wait_quiet(case: Case, simulator: HeldSimulator) -> None:
     """Wait until nobody has asked for three of the watchers' intervals, six of the DAG's."""
-    last = [len(simulator.requests), time.monotonic()]
+    polls = Polls(case, simulator)
 
     def quiet() -> bool:
-        if len(simulator.requests) != last[0]:
-            last[:] = [len(simulator.requests), time.monotonic()]
-        return time.monotonic() - last[1] >= 3 * INTERVAL
+        nonlocal polls
+        if polls.count():
+            polls = Polls(case, simulator)
+        return time.monotonic() - polls.began >= 3 * INTERVAL
 
     case.airflow.wait_for(quiet, "the poll of the wait that was marked failed ends")
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit.simulator import Simulator
+from airflow_provider_flokit.simulator import Simulator, Sync
 from tests.system.runs import plain_xcom
 from tests.system.settings import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from airflow_provider_flokit.simulator import RecordedRequest, SyncRun
+    from airflow_provider_flokit.simulator import Fault, RecordedRequest, SyncRun
     from tests.system.celery_airflow import CeleryAirflow
     from tests.system.runs import Run
 
 OLD_KEY, NEW_KEY = "fk_rw_chaos_first", "fk_rw_chaos_second"
+ERROR = "Webhook signature verification failed — check your signing secret"
 ENDINGS = frozenset({"success", "failed", "skipped"})
 BEGAN = time.monotonic()
 
@@ -46,19 +47,31 @@ class HeldClock:
 
 
 class HeldSimulator(Simulator):
-    """A simulator whose time can be stopped."""
+    """A simulator whose time can be stopped; each task has the integration ``int_TASK``."""
 
     def __init__(self, **switches: Any) -> None:
         self.time = HeldClock()
         super().__init__(api_key=OLD_KEY, clock=self.time, **switches)
 
-    def syncs_of(self, task: str, trigger: str = "manual") -> list[SyncRun]:
-        """Return the syncs of a task's integration that a POST started, or FloKit itself (``scheduled``)."""
-        return [sync for sync in self.syncs if sync.integration_id == f"int_{task}" and sync.trigger == trigger]
+    def add(self, tasks: Iterable[str], sync: Sync, *planned: Sync) -> None:
+        """Add the integrations of tasks; the syncs of a task that has "bad" in its name fail."""
+        for task in tasks:
+            how = replace(sync, error=ERROR) if "bad" in task else sync
+            self.add_integration(f"int_{task}", sync=how)
+            self.plan(f"int_{task}", *planned)
+
+    def fail_post(self, task: str, fault: Fault, times: int | None = 1) -> None:
+        """Make a task's POST fail."""
+        self.fail(fault, method="POST", path=f"/v1/integrations/int_{task}/sync", times=times)
 
     def asked(self, task: str, method: str) -> list[RecordedRequest]:
         """Return the requests for a task's integration, also those that have no answer yet."""
         return [each for each in self.requests if (each.integration_id, each.method) == (f"int_{task}", method)]
+
+    def synced_after(self) -> dict[str, str]:
+        """Return the conf of a run that waits for syncs from now on, or from a minute before."""
+        after = datetime.fromtimestamp(self.server_time(), UTC) - timedelta(minutes=1)
+        return {"synced_after": after.isoformat()}
 
 
 @dataclass
@@ -69,10 +82,9 @@ class Case:
     title: str
     killed: str
     play: Callable[[Case], None]
-    switches: Mapping[str, Mapping[str, Any]]  # of its simulators, by connection id
+    switches: Mapping[str, Mapping[str, Any]]  # of its simulators, by connection: its DAG's name
     act: int = 1  # cases of one act are played at the same time; those that kill a component have one of their own
     since: tuple[int, int] = (2, 11)  # the oldest Airflow on which it makes sense
-    because: str = ""
     stage: str = ""  # the only one that has what it needs, if not all have
 
     simulators: dict[str, HeldSimulator] = field(default_factory=dict)
@@ -81,13 +93,17 @@ class Case:
     right: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
-    syncs: dict[tuple[str, str], int] = field(default_factory=dict)
     airflow: CeleryAirflow = field(init=False)  # or a LocalAirflow, for what both have
 
     @property
     def simulator(self) -> HeldSimulator:
-        """The simulator, where it is the only one."""
+        """The simulator of the case's own DAG."""
         return self.simulators[f"chaos_{self.name}"]
+
+    @property
+    def syncs(self) -> int:
+        """How many syncs were started by POST."""
+        return sum(sync.trigger == "manual" for simulator in self.simulators.values() for sync in simulator.syncs)
 
     @property
     def here(self) -> bool:
@@ -123,58 +139,51 @@ class Case:
         run: Run,
         tasks: Iterable[str | tuple[str, int]],
         *,
-        conn_id: str | None = None,
         state: str | None = None,
         syncs: int = 1,
-        tries: int | range = 1,
+        retried: bool | None = False,
         runs: int | None = None,
         said: tuple[str, ...] = (),
-        names: int | None = -1,
+        knows_id: bool = True,
     ) -> None:
         """
         Judge waits (task ids, or pairs of task id and map index) by what the simulator knows, once their run has ended.
 
         Each has to end as the last sync of its integration did, with that very sync's time and id in the XComs, or its
-        error in the log; at a timeout, in ``state``. ``syncs`` were to be started by POST, ``tries`` to be made, the
-        last of them was to run in a worker so often (``runs``, 2 if it was deferred) and to log the texts ``said``.
-        ``names`` is the index of the sync that the operator's receipt names; None: one whose id it does not know.
+        error in the log; at a timeout, in ``state``. ``syncs`` were to be started by POST. It was to be ``retried`` (in
+        more than one try; None: perhaps), its last try to run in a worker so often (``runs``, 2 if it was deferred) and
+        to log the texts ``said``. Unless it ``knows_id``, an operator's receipt names no sync.
         """
         run.wait()
-        conn_id = conn_id or run.dag_id
         every_sync: dict[str, list[SyncRun]] = {}
-        for each in self.simulators[conn_id].syncs:
+        for each in self.simulators[run.dag_id].syncs:
             every_sync.setdefault(each.integration_id, []).append(each)
         facts = _facts(run)
         for task in tasks:
             task_id, index = task if isinstance(task, tuple) else (task, -1)
-            integration_id = f"int_{'start' if task_id == 'follow' else task_id}" + (f"_{index}" if index >= 0 else "")
-            of_it = every_sync.get(integration_id, [])
+            name = f"int_{'start' if task_id == 'follow' else task_id}"
+            of_it = every_sync.get(name if index < 0 else f"{name}_{index}", [])
             manual = [sync for sync in of_it if sync.trigger == "manual"]
-            self.syncs[conn_id, integration_id] = len(manual)
-            fact = facts[task_id, index]
-            ended = sum(number for event, number in fact["events"].items() if event in ENDINGS)
-            wrong = [
-                *([f"{len(manual)} syncs were started, not {syncs}"] if len(manual) != syncs else []),
-                *([f"it made {fact['tries']} tries"] if fact["tries"] not in _range(tries) else []),
-                *([f"it did not end exactly once: {fact['events']}"] if ended != 1 else []),
-                *([f"not run {runs} times: {fact['events']}"] if runs not in (None, fact["events"]["running"]) else []),
-            ]
-            wanted, texts = state, said
-            if wanted is None and of_it[-1].error:
-                wanted, texts = "failed", (*said, str(of_it[-1].error))
-            elif wanted is None:
-                wanted = "success"
-                named = manual[names].sync_id if manual and names is not None else None
-                wrong += _wrong_xcoms(fact["xcoms"], of_it[-1], named)
+            fact, wrong = facts[task_id, index], []
+            if len(manual) != syncs:
+                wrong.append(f"{len(manual)} syncs were started, not {syncs}")
+            if retried not in (None, fact["tries"] > 1):
+                wrong.append(f"it made {fact['tries']} tries")
+            if sum(number for event, number in fact["events"].items() if event in ENDINGS) != 1:
+                wrong.append(f"it did not end exactly once: {fact['events']}")
+            if runs not in (None, fact["events"]["running"]):
+                wrong.append(f"not run {runs} times: {fact['events']}")
+            error = None if state else of_it[-1].error
+            wanted = state or ("failed" if error else "success")
             if fact["state"] != wanted:
                 wrong.append(f"it is {fact['state']}, not {wanted}")
+            if wanted == "success":
+                named = manual[-1].sync_id if manual and knows_id else None
+                wrong += _wrong_xcoms(fact["xcoms"], of_it[-1], named)
+            texts = (*said, error) if error else said
             log = run.log(task_id, index) if texts else ""
             wrong += [f"its log does not say {text!r}" for text in texts if text not in log]
             self.count(not wrong, f"{run.dag_id}.{task_id}[{index}]: {'; '.join(wrong)}")
-
-
-def _range(tries: int | range) -> range:
-    return tries if isinstance(tries, range) else range(tries, tries + 1)
 
 
 def _facts(run: Run) -> dict[tuple[str, int], dict[str, Any]]:

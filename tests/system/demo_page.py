@@ -12,26 +12,26 @@ import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 from airflow_provider_flokit.simulator import Simulator, Sync
+from airflow_provider_flokit.simulator.__main__ import run_command
 from tests.system.local_airflow import LocalAirflow, LocalAirflowError
 from tests.system.settings import AIRFLOW_VERSION
 
-PAGE_DAGS: Final = Path(__file__).parent / "page_dags"
-CONN_ID: Final = "flokit_default"
-USERS: Final = {"admin": "admin", "viewer": "viewer"}
-STRIPE: Final = "int_01hx4j7stripe"
-REASON: Final = "Webhook signature verification failed — check your signing secret"
-HELP: Final = """\
-  finish   the sync of stripe succeeds       fail     it fails
-  sync     the DAG warehouse runs (again)    rotate   FloKit's key is rotated: nothing answers any more
-  key      the new key gets into Airflow     help     these words"""
+PAGE_DAGS = Path(__file__).parent / "page_dags"
+CONN_ID = "flokit_default"
+USERS = {"admin": "admin", "viewer": "viewer"}
+STRIPE = "int_01hx4j7stripe"
+WORDS = """\
+run                  start the DAG warehouse (again)
+key                  put FloKit's key, after a rotation, into Airflow's connection"""
 
 
 def fill(simulator: Simulator) -> None:
     """Add integrations in every state: healthy, failing, syncing once a gate asks for it, and never synced."""
     now = datetime.now(UTC)
+    # Until somebody types how it ends.
+    simulator.sync = Sync(duration=math.inf)
     simulator.add_integration(STRIPE, "stripe", last_synced_at=now - timedelta(hours=6))
     simulator.add_integration(
         "int_01hx4j7appsflyer",
@@ -45,10 +45,8 @@ def fill(simulator: Simulator) -> None:
     simulator.add_integration("int_01hx4j7google", "google_play", last_synced_at=now - timedelta(minutes=42))
 
 
-def start_gates(simulator: Simulator, airflow: LocalAirflow) -> None:
+def start_gates(airflow: LocalAirflow) -> None:
     """Let the gates wait, and the watcher watch."""
-    # Until somebody says how it ends.
-    simulator.plan(STRIPE, Sync(duration=math.inf))
     airflow.unpause("churn")
     warehouse, attribution, marketing = map(airflow.trigger, ("warehouse", "attribution", "marketing"))
     airflow.wait_for(
@@ -59,27 +57,19 @@ def start_gates(simulator: Simulator, airflow: LocalAirflow) -> None:
     airflow.trigger("subscriptions")
 
 
-def obey(word: str, simulator: Simulator, airflow: LocalAirflow) -> str:
+def obey(line: str, simulator: Simulator, airflow: LocalAirflow) -> str:
     """Do what was typed, and return what to answer."""
-    match word:
-        case "finish":
-            simulator.set_state(STRIPE, status="connected", error_message=None, last_synced_at=datetime.now(UTC))
-            return "The sync of stripe has succeeded."
-        case "fail":
-            simulator.set_state(STRIPE, status="error", error_message=REASON)
-            return "The sync of stripe has failed."
-        case "sync":
-            simulator.plan(STRIPE, Sync(duration=math.inf))
+    match line.strip():
+        case "run":
             return f"A run of warehouse starts: {airflow.trigger('warehouse').run_id}"
-        case "rotate":
-            simulator.rotate_key()
-            return "The key in Airflow is not FloKit's any more. The gates that wait go on for 15 minutes."
         case "key":
             connection = {"connection_id": CONN_ID, "conn_type": "flokit", "password": simulator.api_key}
             airflow.api("PATCH", f"/api/v2/connections/{CONN_ID}?update_mask=password", connection)
             return "Airflow has the new key."
+        case "help":
+            return f"{WORDS}\n{run_command(line, simulator)}"
         case _:
-            return HELP
+            return run_command(line, simulator)
 
 
 def demo(scratch: Path) -> None:
@@ -89,12 +79,13 @@ def demo(scratch: Path) -> None:
         print("FloKit and Airflow start on this machine; this takes a minute or two ...")
         airflow.cli("connections", "add", CONN_ID, "--conn-uri", simulator.connection_uri())
         airflow.wait_until_ready()
-        start_gates(simulator, airflow)
+        start_gates(airflow)
         print(f"\nAirflow:  {airflow.url}      log in as admin, password admin")
-        print(f"The page: {airflow.url}/flokit/   (viewer, password viewer, may not read it)\n\n{HELP}\n")
+        print(f"The page: {airflow.url}/flokit/   (viewer, password viewer, may not read it)\n")
+        print(obey("help", simulator, airflow))
         while True:
             try:
-                print(obey(input("> ").strip(), simulator, airflow))
+                print(obey(input("> "), simulator, airflow))
             except LocalAirflowError as error:
                 print(error)
 

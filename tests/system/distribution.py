@@ -11,18 +11,53 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
+import zipfile
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
-from tests.checkout import REPOSITORY
-from tests.system.package import CommandError, distributions_in, run
+from airflow_provider_flokit import __version__
+from tests.checkout import REPOSITORY, CommandError, run
 from tests.system.settings import AIRFLOW_VERSION
 
-DIST: Final = REPOSITORY / "dist"
-AIRFLOW: Final = ".".join(map(str, AIRFLOW_VERSION))
+NAME = f"airflow_provider_flokit-{__version__}"
+DIST = REPOSITORY / "dist"
+AIRFLOW = ".".join(map(str, AIRFLOW_VERSION))
 # What builds and checks; each brings its own dependencies, which the package's environments need not have.
-TOOLS: Final = ("build==1.6.1", "twine==7.0.0")
+TOOLS = ("build==1.6.1", "twine==7.0.0")
+
+
+class Distributions(NamedTuple):
+    """What is released."""
+
+    sdist: Path
+    wheel: Path
+
+
+def distributions_in(folder: Path) -> Distributions:
+    """Return what a build leaves in a folder."""
+    return Distributions(folder / f"{NAME}.tar.gz", folder / f"{NAME}-py3-none-any.whl")
+
+
+def build(folder: Path) -> Distributions:
+    """Build into a folder with the build backend that is installed here: a second, and no network."""
+    run(sys.executable, "-m", "hatchling", "build", "--directory", folder)
+    return distributions_in(folder)
+
+
+def environment_with(wheel: Path, folder: Path) -> Path:
+    """Make an environment of the wheel and links to all else that is installed here, and return its Python."""
+    venv.create(folder, with_pip=False)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "airflow_provider_flokit" not in entry.name:
+            (packages / entry.name).symlink_to(entry)
+    # A wheel of plain Python modules is installed by unpacking it.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    return folder / "bin" / "python"
 
 
 def environment(folder: Path, *packages: object) -> Path:

@@ -23,6 +23,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
 from tests.system.processes import Component, send, stop_all
 from tests.system.runs import Run
 from tests.system.settings import AIRFLOW_3, environment
@@ -80,6 +83,8 @@ class LocalAirflow:
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": names,
             }
         self.env |= env or {}
+        database = self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+        self._engine = create_engine(database, poolclass=NullPool, json_deserializer=str)
         self.components = {name: self.component(name, *words) for name, words in self.commands(webserver).items()}
         self.restarts_what_ends = False
         """Whether a component that ends by itself is started again, as systemd does; else it is an error."""
@@ -149,10 +154,10 @@ class LocalAirflow:
                 raise LocalAirflowError("Airflow is stopped already")
             self.components[name].start()
 
-    def kill(self, *names: str, sig: int = signal.SIGKILL, timeout: float = 60.0) -> None:
+    def kill(self, *names: str, sig: int = signal.SIGKILL) -> None:
         """Send a signal to components and all that they started, as when a machine dies; wait until they are gone."""
         for name in self.named(*names):
-            self.components[name].kill(sig, timeout=timeout)
+            self.components[name].kill(sig)
 
     def kill_task(self, run: Run, task_id: str) -> None:
         """Kill the process that runs a task, and the worker processes above it: nobody is left to report the end."""
@@ -184,11 +189,11 @@ class LocalAirflow:
         """Tell whether a component does its work."""
         if job_type := next((job_type for kind, job_type in JOB_TYPES.items() if kind in name), None):
             beating = (
-                "SELECT 1 FROM job WHERE job_type = ? AND hostname = ? AND state = 'running'"
-                " AND start_date > ? AND latest_heartbeat > start_date"
+                "SELECT 1 FROM job WHERE job_type = :job_type AND hostname = :name AND state = 'running'"
+                " AND start_date > :since AND latest_heartbeat > start_date"
             )
             since = datetime.fromtimestamp(self.components[name].started_at, UTC)
-            return bool(self.query(beating, (job_type, name, f"{since:%Y-%m-%d %H:%M:%S.%f}")))
+            return bool(self.query(beating, job_type=job_type, name=name, since=f"{since:%Y-%m-%d %H:%M:%S.%f}"))
         with contextlib.suppress(OSError):
             _DIRECT.open(self.url + ("/api/v2/monitor/health" if AIRFLOW_3 else "/health"), timeout=5).close()
             return True
@@ -240,9 +245,9 @@ class LocalAirflow:
     def unpause(self, dag_id: str) -> None:
         """Unpause a DAG, once Airflow has read it from its file."""
         self.wait_for(
-            lambda: self.query("SELECT 1 FROM serialized_dag WHERE dag_id = ?", (dag_id,)),
+            lambda: self.query("SELECT 1 FROM serialized_dag WHERE dag_id = :dag_id", dag_id=dag_id),
             f"Airflow has read the DAG {dag_id}",
-            lambda: [tuple(row) for row in self.query("SELECT filename, stacktrace FROM import_error")],
+            lambda: self.query("SELECT filename, stacktrace FROM import_error"),
         )
         self.pause(dag_id, is_paused=False)
 
@@ -260,7 +265,7 @@ class LocalAirflow:
 
     def runs(self, dag_id: str) -> list[Run]:
         """Return the runs of a DAG in order."""
-        rows = self.query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id", (dag_id,))
+        rows = self.query("SELECT run_id FROM dag_run WHERE dag_id = :dag_id ORDER BY id", dag_id=dag_id)
         return [Run(self, dag_id, row["run_id"]) for row in rows]
 
     def wait_for(self, condition: Callable[[], T | None], what: str, detail: Callable[[], object] = str) -> T:
@@ -278,12 +283,10 @@ class LocalAirflow:
             time.sleep(0.25)
         return value
 
-    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """Read from the metadata database; it cannot be written to this way."""
-        source = f"file:{self.home}/airflow.db?mode=ro"
-        with contextlib.closing(sqlite3.connect(source, uri=True, timeout=30)) as database:
-            database.row_factory = sqlite3.Row
-            return database.execute(sql, parameters).fetchall()
+    def query(self, sql: str, **parameters: object) -> list[Any]:
+        """Read from the metadata database: rows by their columns' names; JSON comes as text."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(text(sql), parameters).mappings())
 
 
 def free_port() -> int:

@@ -53,7 +53,7 @@ class Component:
         self._sessions.add(self.process.pid)
         self.wanted = True
 
-    def kill(self, sig: int, *, timeout: float) -> None:
+    def kill(self, sig: int) -> None:
         """Send a signal to the program and to everything that it started, and wait until they are gone."""
         assert self.process
         self.wanted = False
@@ -61,8 +61,8 @@ class Component:
         # Itself first, so that it does not notice the end of the others.
         for member in sorted(members, key=lambda member: member.pid != self.process.pid):
             send(member.pid, sig)
-        self.process.wait(timeout)
-        psutil.wait_procs(members, timeout)
+        self.process.wait(60)
+        psutil.wait_procs(members, 60)
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes that belong to it: the program and all that it ever started."""
@@ -77,20 +77,15 @@ class Component:
 
 def stop_all(components: Iterable[Component], grace: float = 5.0) -> None:
     """Stop components and all that they started: asked first, killed after the grace period (seconds)."""
-    components = list(components)
-    for component in components:
+    started = [component for component in components if component.process]
+    members = [member for component in started for member in component.members()]
+    for component in started:
         component.wanted = False
         if component.running:
             send(component.process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace
-    while left := [member for component in components for member in component.members()]:
-        if time.monotonic() > deadline:
-            for member in left:
-                send(member.pid, signal.SIGKILL)
-        time.sleep(0.1)
-    for component in components:
-        if component.process:
-            component.process.wait()
+    psutil.wait_procs(members, grace)
+    for component in started:
+        component.kill(signal.SIGKILL)
 
 
 def send(pid: int, sig: int) -> None:

@@ -1,18 +1,13 @@
-"""What came of a DAG's run: states, XComs, and logs as a person reads them."""
+"""What came of a DAG's run: states, XComs and logs."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.system.local_airflow import LocalAirflow
-
-_STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ][0-9:.,+-]+)")
 
 
 @dataclass(frozen=True)
@@ -25,8 +20,8 @@ class Run:
 
     def query(self, columns: str, table: str) -> list[Any]:
         """Read what a table has of this run."""
-        sql = f"SELECT {columns} FROM {table} WHERE dag_id = ? AND run_id = ?"  # noqa: S608
-        return self.airflow.query(sql, (self.dag_id, self.run_id))
+        sql = f"SELECT {columns} FROM {table} WHERE dag_id = :dag_id AND run_id = :run_id"  # noqa: S608
+        return self.airflow.query(sql, dag_id=self.dag_id, run_id=self.run_id)
 
     def state(self) -> str:
         """Return the run's state, "" until Airflow has stored the run."""
@@ -46,14 +41,14 @@ class Run:
         self.airflow.wait_for(lambda: self.state() in ("success", "failed"), f"{self.dag_id} has ended", self.tasks)
         return self.state()
 
-    def wait_in(self, states: dict[str, str]) -> None:
-        """Wait until tasks, by id, are in these states."""
+    def wait_in(self, state: str, *tasks: str) -> None:
+        """Wait until tasks, by id, are in a state."""
 
         def reached() -> bool:
             now = self.tasks()
-            return all(now.get((task_id, -1)) == state for task_id, state in states.items())
+            return all(now.get((task_id, -1)) == state for task_id in tasks)
 
-        self.airflow.wait_for(reached, f"{self.dag_id}: {states}", self.tasks)
+        self.airflow.wait_for(reached, f"{self.dag_id}: {tasks} are {state}", self.tasks)
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
         """Return an XCom of a task as plain JSON values."""
@@ -61,40 +56,18 @@ class Run:
         return next(plain_xcom(row["value"]) for row in rows if (row["task_id"], row["key"]) == (task_id, key))
 
     def log(self, task_id: str, map_index: int = -1, try_number: int | None = None) -> str:
-        """Return what one try of a task, by default the newest, logged in workers and triggerer, in order of time."""
+        """Return the log files of one try of a task, by default the newest; from Airflow 3 on, their lines are JSON."""
         parts = [f"dag_id={self.dag_id}", f"run_id={self.run_id}", f"task_id={task_id}"]
         folder = self.airflow.home.joinpath("logs", "tasks", *parts)
         if map_index >= 0:
             folder /= f"map_index={map_index}"
-        files: dict[int, list[Path]] = {}
-        for file in sorted(folder.glob("attempt=*")):
-            files.setdefault(int(re.findall(r"\d+", file.name)[0]), []).append(file)
-        entries = [entry for file in files.get(try_number or max(files, default=0), []) for entry in _entries(file)]
-        return "\n".join(text for _, text in sorted(entries, key=lambda entry: entry[0]))
+        numbers = [int(file.name.removeprefix("attempt=").split(".")[0]) for file in folder.glob("attempt=*")]
+        # One file by the workers, and one by each triggerer.
+        files = folder.glob(f"attempt={try_number or max(numbers, default=0)}.log*")
+        return "\n".join(file.read_text(errors="replace") for file in sorted(files))
 
 
 def plain_xcom(stored: Any) -> Any:
     """Return an XCom, as the database has it, as plain JSON values."""
     # SQLite by itself turns a bare JSON number into a number; Airflow 2 stores bytes.
     return json.loads(stored) if isinstance(stored, str | bytes) else stored
-
-
-def _entries(file: Path) -> list[tuple[str, str]]:
-    """Return a file's entries as (time, text); a line without a time (Airflow 2) belongs to the one before it."""
-    entries: list[tuple[str, str]] = []
-    for line in file.read_text(errors="replace").splitlines():
-        stamp = entries[-1][0] if entries else ""
-        if line.startswith("{"):
-            record = json.loads(line)
-            entries.append((str(record.get("timestamp") or stamp).replace("Z", "+00:00"), _text(record)))
-        else:
-            found = _STAMP.match(line)
-            entries.append((found[1] if found else stamp, line))
-    return entries
-
-
-def _text(record: dict[str, Any]) -> str:
-    """Return a record of Airflow 3 as lines: what was said, the exceptions, and the reason of a skip."""
-    lines = [f"[{record.get('timestamp', '')}] {str(record.get('level', '')).upper()} - {record.get('event', '')}"]
-    lines += [f"{error.get('exc_type')}: {error.get('exc_value')}" for error in record.get("error_detail") or []]
-    return "\n".join([*lines, str(record.get("reason", ""))])

@@ -41,7 +41,7 @@ def stage(flokit: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with LocalAirflow(tmp_path_factory.mktemp("stage") / "airflow", PAGE_DAGS, users=USERS) as airflow:
         airflow.cli("connections", "add", CONN_ID, "--conn-uri", flokit.connection_uri())
         airflow.wait_until_ready()
-        start_gates(flokit, airflow)
+        start_gates(airflow)
         yield airflow
 
 

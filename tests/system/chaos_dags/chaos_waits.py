@@ -1,7 +1,8 @@
 """
 The DAGs of the chaos cases.
 
-A task waits for the integration ``int_TASK``, on the connection that is named after its DAG.
+A task waits for the integration ``int_TASK``, on the connection that is named after its DAG: in a worker if its name
+ends so, else in the triggerer.
 """
 
 from __future__ import annotations
@@ -23,134 +24,119 @@ SHORT = 12
 AFTER = "{{ dag_run.conf['synced_after'] }}"
 
 
-def dag(name: str, max_active_tasks: int = 100) -> DAG:
+def dag(name: str, max_active_tasks: int = 100, **defaults: Any) -> DAG:
     """Make the DAG of a case."""
     return DAG(
         dag_id=name,
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_tasks=max_active_tasks,
-        default_args={"flokit_conn_id": name, "retries": 0, "retry_delay": timedelta(seconds=1)},
+        default_args={"flokit_conn_id": name, "retry_delay": timedelta(seconds=1), "timeout": 300, **defaults},
     )
 
 
-def sync(task_id: str, **settings: Any) -> None:
-    """Start a sync and wait for it, deferred unless told otherwise."""
-    settings = {"deferrable": True, "poll_interval": 1, "timeout": 300, **settings}
-    FlokitTriggerSyncOperator(task_id=task_id, integration_id=f"int_{task_id}", wait_for_completion=True, **settings)
+def sync(*names: str, **settings: Any) -> None:
+    """Start syncs and wait for them."""
+    for name in names:
+        FlokitTriggerSyncOperator(
+            task_id=name,
+            integration_id=f"int_{name}",
+            wait_for_completion=True,
+            deferrable=not name.endswith("_worker"),
+            poll_interval=1,
+            **settings,
+        )
 
 
-def watch(task_id: str, **settings: Any) -> None:
-    """Wait for one of FloKit's own syncs, deferred unless told otherwise."""
-    settings = {"deferrable": True, "poke_interval": 1, "timeout": 300, "synced_after": AFTER, **settings}
-    FlokitIntegrationSensor(task_id=task_id, **{"integration_id": f"int_{task_id}", **settings})
+def watch(*names: str, **settings: Any) -> None:
+    """Wait for FloKit's own syncs."""
+    for name in names:
+        usual = {"integration_id": f"int_{name}", "synced_after": AFTER, "poke_interval": 1}
+        usual["deferrable"] = not name.endswith(("_worker", "_rescheduled"))
+        FlokitIntegrationSensor(task_id=name, **{**usual, **settings})
 
 
 # Waits in every mode there is, for syncs that succeed and syncs that fail.
-for name in ("chaos_outage", "chaos_rotation", "chaos_scheduler", "chaos_database", "chaos_replaced"):
-    with dag(name):
-        for how in ("good", "bad"):
-            sync(f"sync_deferred_{how}")
-            watch(f"watch_deferred_{how}")
+for conn_id in ("chaos_outage", "chaos_rotation", "chaos_scheduler", "chaos_database", "chaos_replaced"):
+    with dag(conn_id):
+        sync("sync_good", "sync_bad")
+        watch("watch_good", "watch_bad")
         # Of those that wait in a worker.
-        retries = 0 if name in ("chaos_outage", "chaos_rotation") else 2
-        sync("sync_worker_good", deferrable=False, retries=retries)
-        watch("watch_worker_good", deferrable=False, retries=retries)
-        watch("watch_rescheduled_good", deferrable=False, mode="reschedule", poke_interval=12, retries=retries)
+        retries = 0 if conn_id in ("chaos_outage", "chaos_rotation") else 2
+        sync("sync_worker", retries=retries)
+        watch("watch_worker", retries=retries)
+        watch("watch_rescheduled", mode="reschedule", poke_interval=12, retries=retries)
 
 # Dozens and hundreds of deferred waits; few at once are started or resumed, as each takes a process.
-for name, counts in MANY.items():
+for conn_id, counts in MANY.items():
     ids = {kind: [f"int_{kind}_{index}" for index in range(count)] for kind, count in counts.items()}
-    patient = {"deferrable": True, "timeout": 900}
-    with dag(name, max_active_tasks=6):
-        FlokitTriggerSyncOperator.partial(
-            task_id="sync", wait_for_completion=True, poll_interval=2, start_timeout=45, **patient
-        ).expand(integration_id=ids["sync"])
-        FlokitIntegrationSensor.partial(task_id="watch", synced_after=AFTER, poke_interval=2, **patient).expand(
-            integration_id=ids["watch"]
+    with dag(conn_id, max_active_tasks=6, deferrable=True, timeout=900, poll_interval=2, poke_interval=2):
+        FlokitTriggerSyncOperator.partial(task_id="sync", wait_for_completion=True, start_timeout=45).expand(
+            integration_id=ids["sync"]
         )
+        FlokitIntegrationSensor.partial(task_id="watch", synced_after=AFTER).expand(integration_id=ids["watch"])
         if "start" in ids:
             start = FlokitTriggerSyncOperator.partial(task_id="start").expand(integration_id=ids["start"])
-            FlokitIntegrationSensor.partial(task_id="follow", poke_interval=2, start_timeout=45, **patient).expand(
-                receipt=start.output
-            )
+            FlokitIntegrationSensor.partial(task_id="follow", start_timeout=45).expand(receipt=start.output)
 
-with dag("chaos_before_post"):
-    sync("lost_reading", retries=2)
-    sync("lost_reading_worker", retries=2, deferrable=False)
-    sync("lost_posting", retries=2)
+with dag("chaos_before_post", retries=2):
+    sync("reading", "reading_worker", "posting")
     # Not before the POST has arrived, also where Celery tells at once that a process is lost.
-    sync("lost_late", retries=2, retry_delay=timedelta(seconds=12))
+    sync("late", retry_delay=timedelta(seconds=12))
 
-with dag("chaos_after_post"):
-    for name in ("still_running", "over_by_then"):
-        sync(name, retries=2)
-        sync(f"{name}_worker", retries=2, deferrable=False)
+with dag("chaos_after_post", retries=2):
+    sync("still_running", "still_running_worker", "over", "over_worker")
 
-with dag("chaos_in_worker"):
-    sync("still_running", retries=2, deferrable=False)
-    sync("over_by_then", retries=2, deferrable=False)
+with dag("chaos_in_worker", retries=2):
+    sync("still_running_worker", "over_worker")
 
-with dag("chaos_failed_meanwhile"):
-    sync("failed_posting", retries=3)
-    sync("failed_waiting", retries=3, deferrable=False)
+with dag("chaos_failed_meanwhile", retries=3):
+    sync("posting", "waiting_worker")
 
-for name in ("chaos_honoured", "chaos_join", "chaos_queue", "chaos_conflict"):
-    with dag(name):
-        sync("good")
-        sync("good_worker", deferrable=False)
-        if name != "chaos_queue":
+for conn_id in ("chaos_honoured", "chaos_join", "chaos_queue", "chaos_conflict"):
+    with dag(conn_id):
+        sync("good", "good_worker")
+        if conn_id != "chaos_queue":
             sync("bad")
-        if name == "chaos_honoured":
+        if conn_id == "chaos_honoured":
             sync("quick")
 
 with dag("chaos_running"):
-    sync("good")
-    sync("good_worker", deferrable=False)
-    sync("bad")
+    sync("good", "good_worker", "bad")
 
-with dag("chaos_retries"):
-    sync("failing", retries=2)
-    sync("failing_worker", retries=2, deferrable=False)
+with dag("chaos_retries", retries=2):
+    sync("deferred", "in_worker")
 
-with dag("chaos_slow"):
-    sync("slow", retries=20, timeout=SHORT)
-    sync("slow_worker", retries=20, timeout=SHORT, deferrable=False)
+with dag("chaos_slow", retries=20, timeout=SHORT):
+    sync("deferred", "in_worker")
 
 with dag("chaos_cleared"):
-    sync("good")
-    sync("good_worker", deferrable=False)
-    sync("bad", retries=1)
-    sync("bad_worker", deferrable=False)
+    sync("good", "good_worker", "failing_worker")
+    sync("failing", retries=1)
 
-with dag("chaos_timeout"):
-    watch("late_watch", timeout=SHORT, retries=1)
-    watch("late_watch_soft", timeout=SHORT, retries=1, soft_fail=True)
-    watch("late_watch_worker", timeout=SHORT, retries=1, deferrable=False)
-    sync("late_sync", timeout=SHORT)
-    sync("late_sync_worker", timeout=SHORT, deferrable=False)
+with dag("chaos_timeout", timeout=SHORT):
+    watch("watch", "watch_worker", retries=1)
+    watch("watch_soft", retries=1, soft_fail=True)
+    sync("sync", "sync_worker")
 
-with dag("chaos_started"):
-    watch("plain", start_from_trigger=True, synced_after=datetime(2026, 1, 1, tzinfo=UTC))
-    for name in ("conf", "failing", "failing_after"):
-        watch(name, start_from_trigger=True)
-    watch("interval", start_from_trigger=True, synced_after="{{ data_interval_end }}")
-    watch("id_of_conf", start_from_trigger=True, integration_id="{{ dag_run.conf['integration_id'] }}")
+with dag("chaos_started", start_from_trigger=True):
+    watch("plain", synced_after=datetime(2026, 1, 1, tzinfo=UTC))
+    watch("conf", "bad", "bad_after")
+    watch("interval", synced_after="{{ data_interval_end }}")
+    watch("id_of_conf", integration_id="{{ dag_run.conf['integration_id'] }}")
     # What the triggerer cannot render is rendered by a worker.
-    watch("unrendered", start_from_trigger=True, synced_after="{{ ti.run_id and dag_run.conf['synced_after'] }}")
-    watch("late", start_from_trigger=True, timeout=30, retries=1)
-    watch("late_soft", start_from_trigger=True, timeout=30, retries=1, soft_fail=True)
+    watch("unrendered", synced_after="{{ ti.run_id and dag_run.conf['synced_after'] }}")
+    watch("late", timeout=30, retries=1)
+    watch("late_soft", timeout=30, retries=1, soft_fail=True)
 
 # For the stage with Celery alone.
-with dag("chaos_worker_killed"):
-    sync("before", retries=1)
-    sync("after", retries=1)
-
-with dag("chaos_worker_killed_during"):
+with dag("chaos_worker_killed", retries=1):
+    sync("reading", "posted")
     # Not before the POST has arrived.
-    sync("during", retries=1, retry_delay=timedelta(seconds=15), flokit_conn_id="chaos_worker_killed")
+    sync("posting", retry_delay=timedelta(seconds=15))
 
 with dag("chaos_marked"):
-    for name in ("marked", "good", "bad"):
-        sync(name)
-    sync("alone", flokit_conn_id="chaos_alone")
+    sync("marked", "good", "bad")
+
+with dag("chaos_alone"):
+    sync("marked")
