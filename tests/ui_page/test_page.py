@@ -85,19 +85,23 @@ def forbid(patch: pytest.MonkeyPatch, name: str, forbidden: Any) -> None:
     patch.setattr(manager, name, decide)
 
 
-def test_only_connections_that_the_viewer_may_read(
+def test_which_connections_show(
     log_in: Login, database: Database, flokit: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each connection is shown to whom the auth manager lets read it, stored or only named by a task that waits."""
+    """Those of the database, and others that a task waits on or an asset names; each only to who may read it."""
+    for name in ("emea", "apac", "idle", "secret_too"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_FLOKIT_{name.upper()}", flokit.connection_uri())
     database.connect("flokit_secret", flokit)
-    for name in ("flokit_env", "flokit_secret_env"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", flokit.connection_uri())
-        database.deferred(f"for_{name}", integration_id=STRIPE, flokit_conn_id=name)
+    database.connect("warehouse", flokit, conn_type="postgres")
+    for conn_id in ("flokit_emea", "flokit_secret_too"):
+        database.deferred(f"on_{conn_id}", integration_id=STRIPE, flokit_conn_id=conn_id)
+    for conn_id in ("flokit_apac", "warehouse"):
+        database.asset(conn_id, f"flokit://{conn_id}/{STRIPE}")
     forbid(monkeypatch, "is_authorized_connection", lambda details: "secret" in str(details.conn_id))
-    page = text(log_in().get("/flokit/").text)
-    assert "flokit_default 2 connected, 1 error" in page
-    assert "flokit_env 2 connected, 1 error" in page
+    page = log_in().get("/flokit/").text
+    assert re.findall(r'colspan="4">(\w+)', page) == ["flokit_apac", "flokit_default", "flokit_emea"]
     assert "secret" not in page
+    assert len(flokit.requests) == 3
 
 
 def test_only_tasks_and_assets_that_the_viewer_may_read(
@@ -211,18 +215,13 @@ def test_why_a_task_waits(log_in: Login, database: Database, flokit: Simulator) 
     assert re.search(r"patient · wait .*· is disconnected", found["int_gone"])
 
 
-def test_waiting_by_type(log_in: Login, database: Database) -> None:
-    """A task that names a type is shown at the one integration of that type."""
-    database.deferred("load", integration_type=["stripe"])
-    assert "load · wait" in rows(log_in().get("/flokit/").text)[STRIPE]
-
-
 def test_waiting_for_what_is_not_there(log_in: Login, database: Database) -> None:
-    """What FloKit does not list is shown as not found, and why: a watcher is stuck on it, a task will fail."""
+    """What FloKit does not list is shown as not found, and why; a type is shown at its integration if it has one."""
     database.watched("sales", "int_strpe")
-    database.deferred("load", integration_type="warehouse")
+    database.deferred("load", integration_type=["stripe", "warehouse"])
     page = log_in().get("/flokit/").text
     assert "not found did you mean int_stripe? asset sales watched" in rows(page)["int_strpe"]
+    assert "load · wait" in rows(page)[STRIPE]
     assert "the warehouse integration not found FloKit has no integration of the type 'warehouse'" in text(page)
 
 
@@ -262,21 +261,6 @@ def test_a_watched_asset(log_in: Login, database: Database) -> None:
     assert "asset sales watched, last event 2 h ago" in rows(page)[STRIPE]
     assert "asset campaigns watched, no event yet" in rows(page)[ADJUST]
     assert re.search(r'href="../assets/\d+">asset sales', page)
-
-
-def test_connections_that_cannot_be_listed(
-    log_in: Login, database: Database, flokit: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of the environment is shown if a task waits on it, or an asset names it; one of another type never."""
-    for name in ("FLOKIT_EMEA", "FLOKIT_APAC", "FLOKIT_IDLE"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", flokit.connection_uri())
-    database.connect("warehouse", flokit, conn_type="postgres")
-    database.deferred("load", integration_id=STRIPE, flokit_conn_id="flokit_emea")
-    for conn_id in ("flokit_apac", "warehouse"):
-        database.asset(conn_id, f"flokit://{conn_id}/{STRIPE}")
-    page = log_in().get("/flokit/").text
-    assert re.findall(r'colspan="4">(\w+)', page) == ["flokit_apac", "flokit_default", "flokit_emea"]
-    assert len(flokit.requests) == 3
 
 
 def test_nothing_to_show(log_in: Login, database: Database) -> None:
