@@ -13,6 +13,7 @@ from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 from sqlalchemy import delete, insert
@@ -31,7 +32,7 @@ class Database:
     def clear(self) -> None:
         """Remove everything."""
         with create_session() as session:
-            for model in (RenderedTaskInstanceFields, TaskInstance, DagRun):
+            for model in (RenderedTaskInstanceFields, TaskReschedule, TaskInstance, DagRun):
                 session.execute(delete(model))
             for model in (DagModel, AssetModel):  # with all that refers to them
                 for row in session.query(model):
@@ -52,8 +53,8 @@ class Database:
         with create_session() as session:
             session.add(connection)
 
-    def task(self, dag_id: str, state: str, map_index: int = -1, **values: Any) -> None:
-        """Add an instance of a DAG's task ``wait``, with the DAG and its run unless they are there."""
+    def task(self, dag_id: str, state: str, map_index: int = -1, **values: Any) -> Any:
+        """Add an instance of a DAG's task ``wait``, with the DAG and its run unless they are there; return its id."""
         now = datetime.now(UTC)
         with create_session() as session:
             if session.get(DagBundleModel, BUNDLE) is None:
@@ -67,6 +68,7 @@ class Database:
         # A text on Airflow 3.1, a UUID from 3.2 on.
         new_id = TaskInstance.__table__.c.id.type.python_type(str(uuid4()))
         self.add(TaskInstance, id=new_id, state=state, **key, **values)
+        return new_id
 
     def trigger(self, trigger: Any) -> int:
         """Add a trigger and return its id."""
@@ -79,8 +81,13 @@ class Database:
         self.task(dag_id, "deferred", map_index, trigger_id=self.trigger(FlokitIntegrationTrigger(**kwargs)))
 
     def in_worker(self, dag_id: str, operator: str, state: str = "running", **fields: Any) -> None:
-        """Let a task wait in a worker, for eight minutes by now."""
-        self.task(dag_id, state, operator=operator, start_date=datetime.now(UTC) - timedelta(minutes=8))
+        """Let a task wait in a worker, for eight minutes by now; a rescheduled one is at its third look."""
+        now, looks = datetime.now(UTC), [8, 4, 1] if state == "up_for_reschedule" else [8]
+        *earlier, start = [now - timedelta(minutes=minutes) for minutes in looks]
+        ti_id = self.task(dag_id, state, operator=operator, start_date=start)
+        for begun in earlier:
+            times = {"start_date": begun, "end_date": begun, "reschedule_date": now, "duration": 0}
+            self.add(TaskReschedule, ti_id=ti_id, **times)
         fields = {"flokit_conn_id": "flokit_default", **fields}
         key = {"dag_id": dag_id, "run_id": RUN, "task_id": "wait", "map_index": -1}
         self.add(RenderedTaskInstanceFields, **key, rendered_fields=fields)

@@ -190,6 +190,7 @@ def test_waiting_in_the_triggerer(log_in: Login, database: Database) -> None:
     deadline = datetime.now(UTC) + timedelta(minutes=50)
     times = {"synced_after": NOW.isoformat(), "timeout": 3600.0, "deadline": deadline.timestamp()}
     database.deferred("load", integration_id=[STRIPE, ADJUST], **times)
+    database.deferred("of_a_template", integration_id=BROKEN, synced_after="{{ data_interval_end }}")
     page = log_in().get("/flokit/").text
     for integration in (STRIPE, ADJUST):
         row = rows(page)[integration]
@@ -197,6 +198,7 @@ def test_waiting_in_the_triggerer(log_in: Login, database: Database) -> None:
         assert f"{deadline:%H:%M:%S} UTC" in row
         assert "is connected, but has to sync at or after" in row
     assert 'href="../dags/load/runs/manual__1/tasks/wait"' in page
+    assert "of_a_template · wait for" in rows(page)[BROKEN]
 
 
 def test_why_a_task_waits(log_in: Login, database: Database, flokit: Simulator) -> None:
