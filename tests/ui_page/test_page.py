@@ -305,8 +305,8 @@ def test_it_is_asked_again_later(log_in: Login, flokit: Simulator, monkeypatch: 
     assert "HTTP 503" not in text(log_in().get("/flokit/").text)
 
 
-def test_those_that_cannot_be_asked(log_in: Login, database: Database) -> None:
-    """Each says why in its place, with who waits for it; slow ones cost one short patience; and the others show."""
+def test_those_that_cannot_be_asked(log_in: Login, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each says why in its place, with who waits for it; slow ones are not asked again, and the others show."""
     with Simulator() as slow, Simulator() as strict:
         for name in ("flokit_a", "flokit_b"):
             database.connect(name, slow)
@@ -315,6 +315,10 @@ def test_those_that_cannot_be_asked(log_in: Login, database: Database) -> None:
         strict.rotate_key()
         database.deferred("load", integration_id="int_emea", flokit_conn_id="flokit_wrong_key")
         page = log_in().get("/flokit/").text
+        monkeypatch.setattr(workspaces, "MAX_AGE", 0.0)
+        monkeypatch.setattr(workspaces, "PATIENCE", 1.0)
+        log_in().get("/flokit/")
+        assert len(slow.requests) == 2
     assert text(page).count("FloKit has not answered yet") == 2
     assert "HTTP 401" in text(page)
     assert "int_emea unknown load · wait" in rows(page)["int_emea"]
