@@ -40,7 +40,7 @@ test-airflow-%: $(NOX)  ## Test on one Airflow, e.g. test-airflow-2.11
 lint: $(NOX)  ## Check style, format and types
 	@ARGS=--lint-only $(NOX) -s "airflow($(AIRFLOW))"
 
-ui-test: $(NOX)  ## Use the FloKit page and the connection form in a headless Chromium, on the newest Airflow, 3.1 (the page) and 2.11
+ui-test: $(NOX)  ## Use the FloKit page, the connection form and Airflow's pages of gates in a headless Chromium, on the newest Airflow, 3.1 (the page) and 2.11
 	@env GROUPS="dev ui" $(NOX) -s "airflow($(AIRFLOW))" -- pytest tests/ui $(ARGS)
 	@env GROUPS="dev ui" $(NOX) -s "airflow(3.1)" -- pytest tests/ui/test_page.py $(ARGS)
 	@env GROUPS="dev ui" $(NOX) -s "airflow(2.11)" -- pytest tests/ui $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -24,7 +25,7 @@ from sqlalchemy import select
 
 from airflow_provider_flokit import __version__
 from airflow_provider_flokit.errors import escaped
-from airflow_provider_flokit.gate.words import age as age_of
+from airflow_provider_flokit.gate.words import age, moment
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 from airflow_provider_flokit.ui.waits import read_connections_of_assets, read_waiters
 from airflow_provider_flokit.ui.workspaces import look_at, notes_on, rows_of
@@ -47,7 +48,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals |= {"version": __version__, "age_of": age_of, "notes_on": notes_on}
+_templates.globals |= {"version": __version__, "age": age, "moment": moment, "notes_on": notes_on}
 
 app = FastAPI(title="FloKit integrations", docs_url=None, redoc_url=None, openapi_url=None)
 app.mount("/static", StaticFiles(directory=_HERE / "static"))
@@ -61,9 +62,8 @@ def show(user: GetUserDep) -> Response:
         conn_ids = _readable_connections(user, session, waiters)
         waiters = _readable_waiters(user, session, waiters)
     # FloKit is asked after the session: a slow answer must not keep a database connection open.
-    looks = look_at(conn_ids)
-    age = max((look.age for look in looks if not look.trouble), default=0)
-    return _page(workspaces=[(look, rows_of(look, waiters)) for look in looks], age=age)
+    workspaces = [(look, rows_of(look, waiters)) for look in look_at(conn_ids)]
+    return _page(workspaces=workspaces, now=datetime.now(UTC))
 
 
 @app.exception_handler(HTTPException)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from airflow.models.asset import AssetModel
+from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.trigger import Trigger
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import lazyload
 
-from airflow_provider_flokit.gate.conditions import TEMPLATED, Conditions
-from airflow_provider_flokit.triggers._asset_events import Memory, store_key
+from airflow_provider_flokit.gate.conditions import Conditions
 from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger, FlokitSyncedTrigger, classpath
 from airflow_provider_flokit.ui.link import read_conditions
 
@@ -41,7 +39,7 @@ class Waiter:
     :param href: Its address in Airflow; all mapped instances of a task have the same.
     :param conditions: What it waits for; None if the database does not have that.
     :param complete: Whether the conditions are complete, so that they can be judged.
-    :param told: The latest success for which an asset's watcher has sent an event.
+    :param event_at: When an asset had its latest event.
     """
 
     name: str
@@ -53,7 +51,7 @@ class Waiter:
     complete: bool = False
     since: datetime | None = None
     until: datetime | None = None
-    told: datetime | None = None
+    event_at: datetime | None = None
 
 
 def read_waiters(session: Session) -> list[Waiter]:
@@ -94,7 +92,6 @@ def _tasks_in_workers(session: Session) -> Iterator[Waiter]:
 
 
 def _task(row: Any, fields: Mapping[str, Any], *, complete: bool = True, **values: Any) -> Waiter:
-    fields = {name: fields.get(name) for name in (*TEMPLATED, "flokit_conn_id")}
     if (conditions := read_conditions(fields)) is None:
         # A template that only the triggerer renders, or a receipt that Airflow has cut: try without them.
         conditions, complete = read_conditions({**fields, "receipt": None, "synced_after": None}), False
@@ -111,32 +108,21 @@ def _task(row: Any, fields: Mapping[str, Any], *, complete: bool = True, **value
 
 
 def _watched_assets(session: Session) -> Iterator[Waiter]:
-    query = select(AssetModel.id, AssetModel.name, Trigger).where(_is_a(FlokitSyncedTrigger))
+    event_at = select(func.max(AssetEvent.timestamp)).where(AssetEvent.asset_id == AssetModel.id).scalar_subquery()
+    query = select(AssetModel.id, AssetModel.name, Trigger, event_at.label("event_at"))
     # Airflow 3.1 has no rows for watchers, only for assets and triggers.
     query = query.join(AssetModel.watchers).join(Trigger) if AIRFLOW_V_3_2_PLUS else query.join(AssetModel.triggers)
-    told = _told_successes(session)
+    query = query.where(_is_a(FlokitSyncedTrigger))
     for row in session.execute(query.options(lazyload(Trigger.task_instance))):
-        fields = row.Trigger.kwargs
-        integration_id, conn_id = fields["integration_id"], fields["flokit_conn_id"]
+        conn_id = row.Trigger.kwargs["flokit_conn_id"]
         yield Waiter(
             name=f"asset {row.name}",
             href=f"../assets/{row.id}",
             conn_id=conn_id,
-            conditions=Conditions(conn_id, ids=(integration_id,)),
+            conditions=Conditions(conn_id, ids=(row.Trigger.kwargs["integration_id"],)),
             asset_id=str(row.id),
-            told=told.get((row.id, store_key(integration_id, conn_id, fields["on"]))),
+            event_at=row.event_at,
         )
-
-
-def _told_successes(session: Session) -> dict[tuple[int, str], datetime | None]:
-    """Return by asset and key the latest success for which each watcher has sent an event; Airflow 3.3 keeps that."""
-    if not AIRFLOW_V_3_3_PLUS:
-        return {}
-    from airflow.models.asset_state_store import AssetStateStoreModel as Store
-
-    rows = session.execute(select(Store.asset_id, Store.key, Store.value).where(Store.key.startswith("flokit/")))
-    memories = {(asset_id, key): Memory.from_json(json.loads(value)) for asset_id, key, value in rows}
-    return {place: memory.last_synced_at for place, memory in memories.items() if memory}
 
 
 def _is_a(kind: type) -> ColumnElement[bool]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_flokit.errors import FlokitError
 from airflow_provider_flokit.gate.decision import Readiness, judge
-from airflow_provider_flokit.gate.words import duration, moment, suggestion
+from airflow_provider_flokit.gate.words import age, duration, moment, suggestion
 from airflow_provider_flokit.hooks.flokit import FlokitHook
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ MAX_AGE: Final = 15.0
 PATIENCE: Final = 5.0
 """Seconds for which a page waits for FloKit; a later answer is on the next page."""
 
-BEHIND: Final = timedelta(minutes=5)
-"""If a watcher has sent no event this long after a success, it is stuck; polls are never this far apart."""
-
 _RANKS: Final = {"error": 0, "disconnected": 1, "syncing": 3, "connected": 4}
 """The order of the rows; 2 is for integrations that are not found, unknown or in an undocumented status."""
 
@@ -42,28 +39,14 @@ class Look(threading.Thread):
         self.conn_id = conn_id
         self.begun_at = time.monotonic()
         self.snapshot: Snapshot | None = last.snapshot if last else None
-        self.seen_at: float = last.seen_at if last else self.begun_at
         self.trouble = "FloKit has not answered yet."
 
     def run(self) -> None:
         """Ask FloKit, once."""
         try:
-            self.snapshot = FlokitHook(self.conn_id).observe(())
-            self.seen_at, self.trouble = time.monotonic(), ""
+            self.snapshot, self.trouble = FlokitHook(self.conn_id).observe(()), ""
         except FlokitError as error:
             self.trouble = str(error)
-        except Exception as error:
-            self.trouble = f"FloKit cannot be asked: {type(error).__name__}."
-
-    @property
-    def age(self) -> float:
-        """Seconds since the snapshot."""
-        return time.monotonic() - self.seen_at
-
-    @property
-    def now(self) -> datetime:
-        """FloKit's time now, for comparison with its other times."""
-        return self.snapshot.at + timedelta(seconds=self.age) if self.snapshot else datetime.now(UTC)
 
 
 _looks: dict[str, Look] = {}
@@ -123,22 +106,24 @@ def _names(waiter: Waiter, snapshot: Snapshot | None) -> Iterator[tuple[str, str
             yield f"the {kind} integration", str(error)
 
 
-def notes_on(waiter: Waiter, integration: Integration | None, look: Look) -> Iterator[str]:
+def notes_on(waiter: Waiter, integration: Integration | None, snapshot: Snapshot | None) -> Iterator[str]:
     """Say since when and until when somebody waits, and why."""
     now = datetime.now(UTC)
     if waiter.asset_id:
-        yield "watched"
+        yield f"watched, last event {age(waiter.event_at, now)}" if waiter.event_at else "watched, no event yet"
     if waiter.since:
         yield f"for {duration(round((now - waiter.since).total_seconds()))}"
     if waiter.until:
         yield f"until {moment(waiter.until, now)}"
-    if integration is None:
-        return
-    if waiter.told and integration.last_synced_at and waiter.told < integration.last_synced_at < look.now - BEHIND:
-        yield f"has told of nothing after {moment(waiter.told, look.now)}"
-    if waiter.complete and waiter.conditions:
-        receipt, after = waiter.conditions.receipts.get(integration.id), waiter.conditions.synced_after
-        verdict = judge(integration, look.now, receipt, synced_after=after)
+    if integration and snapshot and waiter.conditions and waiter.complete:
+        verdict = judge(
+            integration,
+            snapshot.at,
+            waiter.conditions.receipts.get(integration.id),
+            synced_after=waiter.conditions.synced_after,
+            start_timeout=waiter.conditions.start_timeout,
+            fail_on_disconnected=waiter.conditions.fail_on_disconnected,
+        )
         if verdict.readiness is Readiness.WAIT:
             yield verdict.reason
         elif verdict.readiness is Readiness.READY:

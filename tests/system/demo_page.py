@@ -46,13 +46,14 @@ def fill(simulator: Simulator) -> None:
 
 
 def start_gates(airflow: LocalAirflow) -> None:
-    """Let the gates wait, and the watcher watch."""
+    """Let the gates wait or end, and the watcher watch."""
     airflow.unpause("churn")
-    warehouse, attribution, marketing = map(airflow.trigger, ("warehouse", "attribution", "marketing"))
+    waiting = [airflow.trigger(dag_id) for dag_id in ("warehouse", "attribution")]
+    ended = [airflow.trigger(dag_id) for dag_id in ("marketing", "finance", "all_sources")]
     airflow.wait_for(
-        lambda: warehouse.count("deferred") + attribution.count("deferred") == 4 and marketing.count("failed"),
-        "the gates wait",
-        lambda: [run.tasks() for run in (warehouse, attribution, marketing)],
+        lambda: sum(run.count("deferred") for run in waiting) == 4 and all(run.count("failed") for run in ended),
+        "the gates wait, or have failed",
+        lambda: [run.tasks() for run in (*waiting, *ended)],
     )
     airflow.trigger("subscriptions")
 

@@ -1,4 +1,4 @@
-"""One Airflow web server, one simulator and one browser for all tests here."""
+"""A browser; a web server for the connection form, and on Airflow 3 a whole Airflow with gates for the pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_flokit.simulator import Simulator
+from airflow_provider_flokit.ui import HAS_PAGE
 from tests.checkout import REPOSITORY
+from tests.system.demo_page import CONN_ID, PAGE_DAGS, USERS, fill, start_gates
 from tests.system.local_airflow import LocalAirflow
 from tests.system.settings import AIRFLOW_3, AIRFLOW_VERSION
 from tests.ui.form import USER, Form
@@ -22,7 +24,12 @@ from tests.ui.form import USER, Form
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page, StorageState
+    from playwright.sync_api import Browser, BrowserContext, Page, StorageState
+
+collect_ignore_glob = [] if HAS_PAGE else ["test_page.py", "test_gates.py"]
+
+Visit = "Callable[..., Page]"
+Picture = "Callable[..., None]"
 
 # No sandbox: containers and root have none to offer. The others keep it from calling home.
 CHROMIUM_ARGUMENTS: Final = [
@@ -136,6 +143,64 @@ def picture(request: pytest.FixtureRequest) -> Callable[[Page, str, int], None]:
             page.screenshot(path=folder / f"{name}-{version}.png", animations="disabled", caret="hide")
 
     return take
+
+
+@pytest.fixture(scope="session")
+def flokit() -> Iterator[Simulator]:
+    """A workspace with an integration in each state."""
+    with Simulator() as simulator:
+        fill(simulator)
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def stage(flokit: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """A whole Airflow in which gates wait, an asset is watched, and one gate has failed."""
+    scratch = tmp_path_factory.mktemp("stage")
+    dags = shutil.copytree(PAGE_DAGS, scratch / "dags")
+    with LocalAirflow(scratch / "airflow", dags, users=USERS) as airflow:
+        airflow.cli("connections", "add", CONN_ID, "--conn-uri", flokit.connection_uri())
+        airflow.wait_until_ready()
+        start_gates(airflow)
+        yield airflow
+
+
+@pytest.fixture
+def visit(browser: Browser, stage: LocalAirflow) -> Iterator[Visit]:
+    """Open a page of the stage's Airflow, as somebody who logs in with a password when asked to."""
+    contexts: list[BrowserContext] = []
+    noise: list[str] = []
+
+    def visit(path: str = "/flokit/", **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 720}, locale="en-US", **options)
+        contexts.append(context)
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.on("dialog", lambda dialog: noise.append(dialog.message))
+        page.on("console", lambda message: noise.append(message.text) if "Security Policy" in message.text else None)
+        page.goto(stage.url + path)
+        for name in ("username", "password"):
+            page.locator(f"[name={name}]").fill(USER)
+        page.locator("button[type=submit]").click()
+        page.wait_for_url(stage.url + path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert noise == []
+
+
+@pytest.fixture
+def visit_task(visit: Visit, stage: LocalAirflow) -> Visit:
+    """Open the page of a task in the only run of a DAG; it shows the log first."""
+
+    def visit_task(dag_id: str, task_id: str) -> Page:
+        (run,) = stage.runs(dag_id)
+        return visit(f"/dags/{dag_id}/runs/{run.run_id}/tasks/{task_id}")
+
+    return visit_task
 
 
 @pytest.fixture

@@ -41,15 +41,9 @@ class Airflow3Form:
         self._dialog().get_by_text("API URL").wait_for()
 
     def show_extras(self) -> None:
-        """Bring the fields of the extra into sight."""
-        button = self._dialog().get_by_role("button", name="Extra Fields", exact=True)
-        # The dialog draws itself anew when it has read the connection, and closes what was open.
-        for _ in range(100):
-            if button.get_attribute("aria-expanded") != "true":
-                button.click()
-            self.page.wait_for_timeout(250)
-            if self.field("timeout").is_visible():
-                break
+        """Bring the fields of the extra of a new connection into sight."""
+        self._dialog().get_by_role("button", name="Extra Fields", exact=True).click()
+        self.field("timeout").wait_for()
 
     def labels(self) -> list[str]:
         """Return the labels of the fields in sight."""
@@ -70,12 +64,8 @@ class Airflow3Form:
         self.field(name).blur()
 
     def allow(self, name: str) -> None:
-        """Say yes to a question: a switch from Airflow 3.2 on, a text before."""
-        if self.field(name).get_attribute("type") == "checkbox":
-            # The box itself is out of sight, behind the switch.
-            self.field(name).locator("xpath=..").click()
-        else:
-            self.fill(name, "true")
+        """Say yes to a question; the box itself is out of sight, behind a switch."""
+        self.field(name).locator("xpath=..").click()
 
     def save(self) -> None:
         """Save, and wait until the dialog is gone."""
@@ -140,6 +130,10 @@ class Airflow2Form(Airflow3Form):
     def help(self, name: str) -> str:
         """Return the text below a field."""
         return self.field(name).locator("xpath=..").locator(".help-block").inner_text()
+
+    def allow(self, name: str) -> None:
+        """Say yes to a question, in words."""
+        self.fill(name, "true")
 
     def save(self) -> None:
         """Save, and wait until Airflow says that it has."""

@@ -1,4 +1,4 @@
-// Take Airflow's light or dark theme; then filter, sort, show the age, and refresh every 30 seconds.
+// Take Airflow's light or dark theme; then filter, sort, and refresh every 30 seconds.
 "use strict";
 
 try {
@@ -8,7 +8,6 @@ try {
 document.addEventListener("DOMContentLoaded", () => {
   const filter = document.querySelector("input"), table = document.querySelector("table");
   if (!table) return;
-  let answeredAt, problem = "";
 
   function arrange() {
     const words = filter.value.toLowerCase().split(/\s+/);
@@ -25,30 +24,24 @@ document.addEventListener("DOMContentLoaded", () => {
     document.querySelector(".empty").hidden = [...table.tBodies].some((body) => !body.hidden);
   }
 
-  function tell() {
-    const seconds = Math.round((Date.now() - answeredAt) / 1000);
-    const age = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;
-    document.getElementById("age").textContent = `FloKit asked ${age} ago. ${problem}`;
-  }
-
   function show(fresh) {
     const link = document.activeElement.closest("td a")?.getAttribute("href");
-    answeredAt = Date.now() - fresh.dataset.age * 1000;
     table.replaceChildren(table.tHead, ...fresh.tBodies);
     arrange();
     if (link) table.querySelector(`a[href="${CSS.escape(link)}"]`)?.focus();
   }
 
   async function refresh() {
+    let problem = "";
     try {
       const answer = await fetch(location.href);
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("table");
-      problem = fresh ? "" : `Airflow answers with HTTP ${answer.status}: reload this page.`;
       if (fresh) show(fresh);
+      else problem = `Airflow answers with HTTP ${answer.status}: reload this page.`;
     } catch {
       problem = "Airflow does not answer.";
     }
-    tell();
+    document.getElementById("problem").textContent = problem;
   }
 
   filter.value = new URLSearchParams(location.search).get("q") ?? "";
@@ -62,9 +55,7 @@ document.addEventListener("DOMContentLoaded", () => {
     column.ariaSort = next;
     arrange();
   });
-  show(table);
-  tell();
-  setInterval(tell, 1000);
+  arrange();
   // Not while text is selected, and not while the tab is hidden.
   setInterval(() => document.hidden || !getSelection().isCollapsed || refresh(), 30000);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());

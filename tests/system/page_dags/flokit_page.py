@@ -1,4 +1,4 @@
-"""Gates for integrations in every state that the FloKit page shows; nothing is loaded."""
+"""Gates for integrations in every state that the FloKit page shows; some end, and nothing is loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
 # Seconds between looks; so that what is typed at the demo's prompt shows soon.
 OFTEN = 2.0
-STRIPE = "int_01hx4j7stripe"
+STRIPE, GOOGLE, BROKEN = "int_01hx4j7stripe", "int_01hx4j7google", "int_01hx4j7appsflyer"
 COMMON: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False}
 
 
@@ -48,6 +48,18 @@ with DAG(dag_id="attribution", schedule=None, **COMMON):
 
 with DAG(dag_id="marketing", schedule=None, **COMMON):
     FlokitIntegrationSensor(task_id="wait_for_appsflyer", integration_type="appsflyer", deferrable=True) >> load()
+
+with DAG(dag_id="finance", schedule=None, **COMMON):
+    google = FlokitIntegrationSensor(
+        task_id="wait_for_google", integration_id=GOOGLE, synced_after="{{ dag_run.run_after }}", timeout=OFTEN
+    )
+    google >> load()
+
+with DAG(dag_id="all_sources", schedule=None, **COMMON):
+    sources = FlokitIntegrationSensor.partial(
+        task_id="wait_for_source", map_index_template="{{ task.integration_id }}"
+    ).expand(integration_id=[GOOGLE, BROKEN])
+    sources >> load()
 
 watcher = AssetWatcher(
     name="subscribers_synced",
