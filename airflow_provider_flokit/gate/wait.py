@@ -142,7 +142,7 @@ class Wait:
             until = moment(now + timedelta(seconds=self.deadline - time.monotonic()), now)
             states = listed((state_of(each, at or now) for each in there), "; ") or "not known yet"
             what, most = self.conditions.describe(now), duration(self.timeout)
-            self.log.info("Waiting for %s, at most %s, until %s. Now: %s.", what, most, until, states)
+            self.log.info("Waiting for %s. Now: %s. Waits at most %s, until %s.", what, states, most, until)
 
     def look(self, snapshot: Snapshot, *, last: bool = False) -> Outcome | None:
         """
