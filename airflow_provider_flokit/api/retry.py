@@ -32,6 +32,10 @@ RETRY_AFTER_LIMIT: Final = 300.0
 """The longest ``Retry-After`` that a call outside a wait accepts, in seconds; if it is longer, the call gives up."""
 
 
+LONGEST_PAUSE: Final = 3600.0
+"""The longest ``Retry-After`` that is believed, in seconds: one wrong header must not stop a watcher for days."""
+
+
 def delay(failures: int, jitter: float, retry_after: float | None = None) -> float:
     """
     Return the seconds to wait before the next attempt.
@@ -57,17 +61,18 @@ class Backoff:
     def add(self, error: FlokitError) -> float:
         """Count a failure, and return the seconds to wait before the next attempt."""
         self.failures += 1
-        now, pause = time.monotonic(), delay(self.failures, random.random(), error.retry_after)
-        self.next_at, self.asked_until = now + pause, now + (error.retry_after or 0.0)
+        now, asked = time.monotonic(), min(error.retry_after or 0.0, LONGEST_PAUSE)
+        pause = delay(self.failures, random.random(), asked)
+        self.next_at, self.asked_until = now + pause, now + asked
         return pause
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for, from seconds or a date; None if it is neither."""
-    text = value or ""
+    text = (value or "").strip()
     if text.isdecimal():
         return float(text)
     try:
         return max((as_utc(parsedate_to_datetime(text)) - now).total_seconds(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -75,10 +75,15 @@ class FlokitSettings:
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host, without port and brackets, is this machine."""
+    return ip_address(host).is_loopback if _is_address(host) else host.lower().rstrip(".") == "localhost"
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
-        return host.lower().rstrip(".") == "localhost"
+        return False
+    return True
 
 
 class _WrongFieldError(Exception):
@@ -140,7 +145,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, insecur
     if text.count(":") > 1 and "://" not in text and "[" not in text:
         text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
     url = _URL.fullmatch(text)
-    if url is None:
+    if url is None or (url[2][0] == "[" and not _is_address(url[2].strip("[]"))):
         raise _WrongFieldError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
     scheme, name, number = url[1] or (schema or "https").lower(), url[2], url[3] or port
     if scheme not in ("http", "https"):
@@ -152,7 +157,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, insecur
             "API URL (host) is plain http: the API key would cross the network unencrypted. Use https, or accept that "
             "with the extra allow_insecure_http set to true"
         )
-    return f"{scheme}://{name}" + (f":{number}" if number else "")
+    return f"{scheme}://{name}" + (f":{int(number)}" if number else "")
 
 
 def unknown_extras_warning(settings: FlokitSettings) -> str:

@@ -126,6 +126,7 @@ class Wait:
     _server_ahead: timedelta = field(default=timedelta(), init=False)  # server time minus our time
     _seen: dict[str, Seen] | None = field(default=None, init=False)
     _done: frozenset[str] = field(default=frozenset(), init=False)
+    _failing: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
         """Set the times, in seconds of the monotonic clock."""
@@ -167,6 +168,7 @@ class Wait:
         judged = self._judge(snapshot.at, last=last)
         self.changes_with_time = any(verdict.changes_with_time for _, verdict in judged)
         self._tell(before, judged, snapshot.at)
+        self._remember(judged)
         readiness = {verdict.readiness for _, verdict in judged}
         if not unread and readiness == {Readiness.READY}:
             return Outcome(Ending.READY, self._now)
@@ -254,25 +256,34 @@ class Wait:
 
     def _judge(self, at: datetime, *, last: bool = False) -> Judged:
         """Judge the last states at this server time; an integration that was done and ready stays ready."""
-        judged, conditions = [], self.conditions
-        for integration in self._now:
-            receipt = conditions.receipts.get(integration.id)
-            verdict = judge(
+        conditions = self.conditions
+        return [
+            (integration, Verdict(Readiness.READY, "is done: it was ready before"))
+            if integration.id in self._done
+            else (
                 integration,
-                at,
-                receipt,
-                synced_after=conditions.synced_after,
-                seen=(self._seen or {}).get(integration.id),
-                start_timeout=conditions.start_timeout,
-                fail_on_disconnected=conditions.fail_on_disconnected,
-                last=last,
+                judge(
+                    integration,
+                    at,
+                    conditions.receipts.get(integration.id),
+                    synced_after=conditions.synced_after,
+                    seen=(self._seen or {}).get(integration.id),
+                    start_timeout=conditions.start_timeout,
+                    fail_on_disconnected=conditions.fail_on_disconnected,
+                    last=last,
+                ),
             )
-            if integration.id in self._done:
-                verdict = Verdict(Readiness.READY, "is done: it was ready before")
-            elif verdict.readiness is Readiness.READY and (receipt or conditions.synced_after):
-                self._done |= {integration.id}
-            judged.append((integration, verdict))
-        return judged
+            for integration in self._now
+        ]
+
+    def _remember(self, judged: Judged) -> None:
+        """Remember which integrations are done, and which have failed."""
+        for integration, verdict in judged:
+            this = {integration.id}
+            conditional = self.conditions.synced_after or integration.id in self.conditions.receipts
+            if conditional and verdict.readiness is Readiness.READY:
+                self._done |= this
+            self._failing = self._failing | this if verdict.readiness is Readiness.FAILED else self._failing - this
 
     def _tell(self, before: tuple[Integration, ...], judged: Judged, at: datetime) -> None:
         """Log the beginning, then every change of status."""
@@ -281,17 +292,16 @@ class Wait:
             # Another process has logged the beginning, with the baselines.
             known = {i: status_of(receipt.baseline) for i, receipt in self.conditions.receipts.items()}
         self.announce(self._now, at)
+        tolerated = self.conditions.tolerate_failures
         for integration, verdict in judged:
             was, is_ = known.get(integration.id), status_of(integration)
             if verdict.warning:
                 self.log.warning("%s: %s.", short_name(integration), verdict.warning)
-            elif was == is_:
-                continue
-            elif verdict.readiness is Readiness.FAILED and self.conditions.tolerate_failures:
+            elif tolerated and verdict.readiness is Readiness.FAILED and integration.id not in self._failing:
                 self.log.error("%s %s. The wait goes on.", short_name(integration), verdict.reason)
-            elif not isinstance(integration.status, IntegrationStatus):
+            elif not isinstance(integration.status, IntegrationStatus) and (was != is_ or not before):
                 self.log.warning("%s %s.", short_name(integration), verdict.reason)
-            elif was is not None:
+            elif was is not None and was != is_:
                 self.log.info("%s was %s, now %s.", short_name(integration), was, verdict.reason)
 
     def _why(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.api.client import Answer
 from airflow_provider_flokit.api.settings import unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitError, FlokitNotFoundError, shown
+from airflow_provider_flokit.errors import FlokitError, FlokitNotFoundError, FlokitUnreachableError, shown
 from airflow_provider_flokit.gate.snapshot import Snapshot
 from airflow_provider_flokit.gate.words import listed, name_of
 
@@ -36,8 +37,20 @@ def read_one(client: FlokitClient, integration_id: str, attempts: Attempts) -> A
 def observe(client: FlokitClient, ids: Collection[str], attempts: Attempts) -> Snapshot:
     """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
     snapshot = _snapshot(client.list(attempts))
-    missing = [i for i in ids if i not in snapshot.integrations]
-    return snapshot.with_singles({i: read_singly(client, i, attempts) for i in missing})
+    until, found = time.monotonic() + client.settings.timeout, {}  # for all single reads together
+    for i in ids:
+        if i not in snapshot.integrations:
+            late = time.monotonic() > until
+            found[i] = not_in_time(i, client.settings.conn_id) if late else read_singly(client, i, attempts)
+    return snapshot.with_singles(found)
+
+
+def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:
+    """Return the error for an integration that was not read because other single reads took too long."""
+    return FlokitUnreachableError(
+        f"FloKit, reading {integration_id} (connection {conn_id!r}): not read in time. It is not in FloKit's list: "
+        f"check its id, and FloKit's status."
+    )
 
 
 def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:

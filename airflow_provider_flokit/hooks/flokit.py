@@ -50,14 +50,17 @@ class _ClientHook(BaseHook):
         self._in_block = False
 
     def _client_for(self, conn: Any) -> FlokitClient:
-        """Return the client; a new one, if there is none or the Airflow connection has changed."""
+        """Return the block's client; or a new one, if there is none or the Airflow connection has changed."""
         settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
-        if self._client is None or self._client.settings != settings:
-            self._close()
-            if warning := unknown_extras_warning(settings):
-                log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
-            self._client = FlokitClient(settings)
-        return self._client
+        if self._client is not None and self._client.settings == settings:
+            return self._client
+        self._close()
+        if warning := unknown_extras_warning(settings):
+            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
+        client = FlokitClient(settings)
+        if self._in_block:
+            self._client = client
+        return client
 
     def _not_found(self, error: Exception) -> FlokitConnectionNotFoundError:
         if not isinstance(error, AirflowNotFoundException):
@@ -71,14 +74,14 @@ class _ClientHook(BaseHook):
             f"connections from its database."
         )
 
+    def _release(self, client: FlokitClient) -> None:
+        if client is not self._client:
+            client.close()
+
     def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-    def _end_call(self) -> None:
-        if not self._in_block:
-            self._close()
 
 
 class FlokitHook(_ClientHook):
@@ -113,7 +116,7 @@ class FlokitHook(_ClientHook):
 
         The key goes to the connection's scheme, host and port only.
         """
-        return self._client_for(self._read_connection()).session
+        return (self._client or self._client_for(self._read_connection())).session
 
     def list_integrations(self) -> list[Integration]:
         """
@@ -188,7 +191,7 @@ class FlokitHook(_ClientHook):
 
     def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, with the Airflow connection read anew."""
-        return self._call(observe, ids, attempts=Attempts(retries=0))
+        return self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
@@ -221,12 +224,12 @@ class FlokitHook(_ClientHook):
             next_at = max(now + interval(now - wait.begun), self.backoff.next_at)
             time.sleep(max(min(next_at, wait.deadline) - now, 0.0))
 
-    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None) -> T:
-        client = self._client_for(self._read_connection())
+    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
+        client = self._client if self._client and not renew else self._client_for(self._read_connection())
         try:
             return call(client, *args, attempts or Attempts())
         finally:
-            self._end_call()
+            self._release(client)
 
     def _read_connection(self) -> Any:
         try:
@@ -298,18 +301,21 @@ class FlokitAsyncHook(_ClientHook):
 
     async def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._call(observe, ids, attempts=Attempts(retries=0))
+        return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
     async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
         """Read one integration, with one attempt; return it, None if there is none, or the error."""
         return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
-    async def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None) -> T:
-        client, each = self._client_for(await self._read_connection()), attempts or Attempts()
+    async def _call(
+        self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False
+    ) -> T:
+        client = self._client if self._client and not renew else self._client_for(await self._read_connection())
+        each = attempts or Attempts()
         try:
             return await in_thread(lambda: call(client, *args, each), each, self.flokit_conn_id)
         finally:
-            self._end_call()
+            self._release(client)
 
     async def _read_connection(self) -> Any:
         from airflow.providers.common.compat.connection import get_async_connection

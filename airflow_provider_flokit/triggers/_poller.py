@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import logging
 import math
+import random
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from airflow_provider_flokit.api.retry import Backoff
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
 from airflow_provider_flokit.gate.wait import Wait
+from airflow_provider_flokit.hooks._calls import not_in_time
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _SHORTEST: Final = 1.0
 """Least seconds between the beginnings of two polls, unless a shorter interval was asked for."""
 
 _SINGLE_READS: Final = 4  # at once
+_SINGLES_PATIENCE: Final = 30.0
+"""Seconds that all single reads of a poll may take together."""
 
 
 @dataclass(eq=False, slots=True)
@@ -140,6 +144,8 @@ class Poller:
         self._ids.update(ids)
         self._wake.set()
         if self._task is None:
+            if self._backoff.next_at < time.monotonic():
+                self._backoff = Backoff()
             # In an empty context: with this task's context, the poller would log to this task's log.
             self._task = self._loop.create_task(self._run(), context=contextvars.Context())
 
@@ -201,13 +207,17 @@ class Poller:
 
     async def _poll(self, hook: FlokitAsyncHook) -> Snapshot:
         """Read the list, then read what is not in it one by one, a few at once."""
-        listed, some = await hook.observe(()), asyncio.Semaphore(_SINGLE_READS)
+        listed = await hook.observe(())
         wanted = [i for i, count in self._ids.items() if count > 0 and i not in listed.integrations]
+        random.shuffle(wanted)  # else reads that hang would keep the same others from being read in each poll
+        some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
 
         async def read(integration_id: str) -> Integration | FlokitError | None:
             try:
-                async with some:
+                async with asyncio.timeout_at(until), some:
                     return await hook.read_singly(integration_id)
+            except TimeoutError:
+                return not_in_time(integration_id, self.conn_id)
             except FlokitError as error:  # it hung: the others still get the list
                 return error
 
@@ -216,37 +226,35 @@ class Poller:
 
     async def _failed(self, error: FlokitError, places: list[Place]) -> None:
         """Tell all waits that a poll failed, and decide when to try again."""
-        now = time.monotonic()
         self._trouble = error
         self._backoff.add(error)
         if isinstance(error, FlokitAPIError):
-            self._good_at = now
+            self._good_at = time.monotonic()
+            places = list(self._places)  # it ends no wait, so who has joined since is told too
 
         def tell(wait: Wait) -> Outcome | None:
             outcome = wait.trouble(error, self._good_at)
-            # A poll that was under way at the deadline was the last look.
-            return outcome or (wait.timed_out() if wait.deadline <= now else None)
+            return outcome or (wait.timed_out() if wait.deadline <= self._began_at else None)
 
         await self._serve(error, places, tell)
 
     async def _publish(self, snapshot: Snapshot, places: list[Place]) -> None:
         """Give a snapshot to the waits that it concerns."""
-        now = time.monotonic()
         before, self._snapshot = self._snapshot, snapshot
         everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
         changed = set() if before is None else snapshot.changed_since(before)
-        self._trouble, self._backoff, self._good_at = None, Backoff(), now
+        self._trouble, self._backoff, self._good_at = None, Backoff(), time.monotonic()
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
-            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= now:
+            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= self._began_at:
                 return True
             return not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
 
         concerned = [place for place in places if is_concerned(place)]
         for place in concerned:
             place.looked = True
-        await self._serve(snapshot, concerned, lambda wait: wait.look(snapshot, last=wait.deadline <= now))
+        await self._serve(snapshot, concerned, lambda wait: wait.look(snapshot, last=wait.deadline <= self._began_at))
 
     async def _serve(
         self, result: Snapshot | FlokitError, places: Iterable[Place], act: Callable[[Wait], Outcome | None]

@@ -33,10 +33,19 @@ def test_pauses() -> None:
     assert [retry.delay(9, jitter, 20) for jitter in (0.0, 0.5, 1.0)] == [20, 30, 40]
 
 
+def test_an_absurd_retry_after_is_believed_for_an_hour() -> None:
+    """One wrong header must not stop an asset watcher, or all waits on a connection, for days."""
+    backoff = retry.Backoff()
+    assert 3600 <= backoff.add(FlokitRateLimitError("HTTP 429.", retry_after=86_400)) <= 7200
+    assert backoff.asked_until <= time.monotonic() + 3600
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
         ("7", 7),
+        (" 7 ", 7),
+        ("Fri, 31 Dec 9999 23:59:59 -0100", None),
         ("0", 0),
         (format_datetime(NOON + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOON - timedelta(seconds=90), usegmt=True), 0),

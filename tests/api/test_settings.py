@@ -38,6 +38,7 @@ def test_only_the_key_is_needed() -> None:
         ({"host": "https://flokit.example:8443", "schema": "http", "port": 80}, "https://flokit.example:8443"),
         ({"port": 8443}, "https://api.flokit.ai:8443"),
         ({"host": "http://127.1.2.3"}, "http://127.1.2.3"),
+        ({"host": "127.0.0.1:08080", "schema": "http"}, "http://127.0.0.1:8080"),
         # Airflow takes the brackets away from an IPv6 address in a connection URI.
         ({"host": "::1", "schema": "http", "port": 8080}, "http://[::1]:8080"),
         ({"host": "http://flokit.example", "extra": {"allow_insecure_http": True}}, "http://flokit.example"),
@@ -78,6 +79,8 @@ def test_accepted_extras(name: str, value: object, expected: object) -> None:
         ({"password": f"{KEY}é"}, "API Key (password) holds"),
         ({"host": "https://api.flokit.ai/v1"}, "API URL (host) is not host, host:port or http(s)://host[:port]"),
         ({"host": "flokit.example:port"}, "API URL (host)"),
+        ({"host": "10.0.0.1:8080:"}, "API URL (host)"),
+        ({"host": "[abc]"}, "API URL (host)"),
         ({"host": "https://user:word@flokit.example"}, "API URL (host)"),
         ({"host": "ftp://flokit.example"}, "API URL (host)"),
         ({"host": "flokit.example", "schema": "ftp"}, "schema is neither http nor https"),

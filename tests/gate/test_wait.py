@@ -193,11 +193,11 @@ def test_what_has_no_condition_is_never_done() -> None:
 
 
 def test_silent_fail_logs_a_failure_once_and_goes_on(news: Callable[[], list[str]]) -> None:
-    """Told as an error once, and not again while another integration cannot be read."""
-    wait = begin(integration_id=["int_1", "int_2"], receipt=receipt(), tolerate_failures=True)
+    """Told as an error once it is no longer forgiven, and not again while another integration cannot be read."""
+    names = ["int_1", "int_2"]
+    wait = begin(integration_id=names, receipt=receipt("error"), start_timeout=60, tolerate_failures=True)
     other = state("connected", "int_2")
-    assert wait.look(snapshot("connected", other, second=20)) is None
-    for second in (61, 62):
+    for second in (20, 61, 62):
         assert wait.look(snapshot("error", other, second=second)) is None
     for second in (63, 64):
         assert wait.look(snapshot("error", second=second, unread={"int_2": DOWN})) is None
@@ -205,6 +205,15 @@ def test_silent_fail_logs_a_failure_once_and_goes_on(news: Callable[[], list[str
     begins, failed, unread, _, _ = news()
     assert [line.split()[0] for line in (begins, failed, unread)] == ["INFO", "ERROR", "WARNING"]
     assert "bad token" in failed
+
+
+def test_a_heartbeat_makes_nothing_done(clock: SimpleNamespace) -> None:
+    """It explains the state that was last seen, which says nothing about a sync that has begun since."""
+    wait = begin(receipt=receipt("syncing"))
+    assert wait.look(snapshot("connected+2", second=31.99999)) is None
+    clock.second = 300
+    wait.heartbeat()  # by now that success is 30 s old
+    assert wait.look(snapshot("syncing+2", second=320)) is None
 
 
 # What it sits out

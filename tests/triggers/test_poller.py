@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.gate.conditions import Conditions
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.simulator import Fault
+from airflow_provider_flokit.triggers._poller import Poller
+from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
 from tests.transport_server import TransportServer, hang
 from tests.triggers.polls import (
     LIST,
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_flokit.simulator import Simulator
     from airflow_provider_flokit.simulator.pytest_plugin import SimulatedFlokit
-    from airflow_provider_flokit.triggers.flokit import FlokitIntegrationTrigger
     from tests.triggers.polls import TriggerLogs
 
 AS_BEFORE = {"status": "connected", "error_message": None, "last_synced_at": TIMES[0]}
@@ -125,6 +127,21 @@ async def test_a_look_that_is_wanted_now_is_a_new_poll_shared_with_others(flokit
     assert {event["ending"] for event in events} == {"ready"}
     assert 2 <= gets(flokit) <= time.monotonic() - began + 1
     other.cancel()
+
+
+async def test_a_poll_under_way_at_the_deadline_is_not_the_last_look(flokit: Simulator) -> None:
+    """It began before the deadline, and so may have missed the success; one more look counts."""
+    flokit.add_integration(STRIPE, status="syncing")
+    flokit.fail(replace(Fault.answer(503), delay_before=0.5))
+    conditions = Conditions("flokit_default", (STRIPE,))
+    wait = Wait(conditions, FlokitIntegrationTrigger.log, 600)
+    poller = Poller.of("flokit_default")
+    place = poller.join(wait, 0.1, hurry=True)
+    await polls(flokit, 1)
+    wait.deadline = time.monotonic()
+    flokit.set_state(STRIPE, status="connected")
+    assert (await place.future).ending == "ready"
+    poller.leave(place)
 
 
 async def test_single_reads_that_hang_hold_up_nobody_for_long(flokit: SimulatedFlokit) -> None:
