@@ -60,7 +60,6 @@ def before_post(case: Case) -> None:
     simulator.fail_post("late", Fault.slow(HANG / 2, after_effect=False))
     run = case.run()
     _kill_in_request(case, run, tasks)
-    case.expect(not simulator.syncs, "a sync had begun before the workers were dead")
     simulator.clear_faults()
     case.judge(run, ["reading", "reading_worker", "posting"], retried=True)
     # The late POST has started a sync by then: the retry goes on with it, and knows no id of it.
