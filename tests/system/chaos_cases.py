@@ -59,9 +59,7 @@ def before_post(case: Case) -> None:
     simulator.fail_post("posting", Fault.drop(), times=None)
     simulator.fail_post("late", Fault.slow(HANG / 2, after_effect=False))
     run = case.run()
-    for task, method in tasks.items():
-        _kill_in_request(case, run, task, method)
-    case.expect(not simulator.syncs, "a sync had begun before the workers were dead")
+    _kill_in_request(case, run, tasks)
     simulator.clear_faults()
     case.judge(run, ["reading", "reading_worker", "posting"], retried=True)
     # The late POST has started a sync by then: the retry goes on with it, and knows no id of it.
@@ -77,8 +75,7 @@ def after_post(case: Case) -> None:
     for task in (*still, *over):
         case.simulator.fail_post(task, Fault.slow(HANG))
     run = case.run()
-    for task in (*still, *over):
-        _kill_in_request(case, run, task, "POST")
+    _kill_in_request(case, run, dict.fromkeys((*still, *over), "POST"))
     case.judge(run, (*still, *over), retried=True, knows_id=False)
 
 
@@ -101,16 +98,22 @@ def failed_meanwhile(case: Case) -> None:
     case.simulator.add(tasks, Sync(start_delay=1, duration=2), Sync(start_delay=1, duration=8, error=ERROR))
     case.simulator.fail_post("posting", Fault.slow(HANG))
     run = case.run()
-    _kill_in_request(case, run, "posting", "POST")
+    _kill_in_request(case, run, {"posting": "POST"})
     _kill_waiting(case, run, "waiting_worker")
     case.judge(run, tasks, syncs=2, retried=True)
 
 
-def _kill_in_request(case: Case, run: Run, task: str, method: str) -> None:
-    """Kill a task, and the worker above it, that is in the middle of a request."""
-    case.airflow.wait_for(lambda: case.simulator.asked(task, method), f"{task} sends its {method}", run.tasks)
-    case.airflow.kill_task(run, task)
-    case.tell(f"{task} and its worker killed in the {method}")
+def _kill_in_request(case: Case, run: Run, tasks: Mapping[str, str]) -> None:
+    """Kill each task, and the worker above it, as soon as it is in the middle of its request, GET or POST."""
+    left = dict(tasks)
+
+    def killed() -> bool:
+        for task in [task for task, method in left.items() if case.simulator.asked(task, method)]:
+            case.airflow.kill_task(run, task)
+            case.tell(f"{task} and its worker killed in the {left.pop(task)}")
+        return not left
+
+    case.airflow.wait_for(killed, f"requests of {tasks}", run.tasks)
 
 
 def _kill_waiting(case: Case, run: Run, task: str) -> None:
