@@ -81,11 +81,6 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
     return memory, tuple(event for event in WATCHED[on] if happened[event])
 
 
-def store_key(integration_id: str, conn_id: str, on: str) -> str:
-    """Return the key of a watcher's memory in the asset state store."""
-    return f"flokit/{on}/{conn_id}/{integration_id}"
-
-
 class Watcher:
     """
     One watcher.
@@ -99,7 +94,7 @@ class Watcher:
         self.conn_id = conn_id
         self.on = on
         self.memory: Memory | None = None
-        self._key = store_key(integration_id, conn_id, on)
+        self._key = f"flokit/{on}/{conn_id}/{integration_id}"
         self._store = store
         self._saved: Memory | None = None
         self._begun = store is None
