@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_flokit.errors import shown
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT
-from airflow_provider_flokit.gate.words import ago, error_of, moment, status_of
+from airflow_provider_flokit.gate.words import ago, error_of, last_synced, moment, status_of
 from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def judge(  # noqa: C901 - one case for each row of the table
             return Verdict(Readiness.READY, "was fresh enough, so no sync was needed")
         receipt = None
     seen = seen or (Seen() if receipt is None else Seen().after(now, receipt, at))
-    unmet, last_synced = _unmet(now, at, receipt, synced_after), f"last synced {ago(now.last_synced_at, at)}"
+    unmet = _unmet(now, at, receipt, synced_after)
     conditional = receipt is not None or synced_after is not None
     done = conditional and not unmet
     queued = receipt is not None and _was_behind_another(receipt)
@@ -130,7 +130,7 @@ def judge(  # noqa: C901 - one case for each row of the table
         case IntegrationStatus.SYNCING:
             if last and done and not first_of_two:
                 return Verdict(Readiness.READY, "has synced, and is syncing again")
-            return Verdict(Readiness.WAIT, f"is syncing, {f'and {unmet}' if unmet else last_synced}")
+            return Verdict(Readiness.WAIT, f"is syncing, {f'and {unmet}' if unmet else last_synced(now, at)}")
         case IntegrationStatus.ERROR | IntegrationStatus.DISCONNECTED:
             is_error = now.status == IntegrationStatus.ERROR
             what = f"is {status_of(now)}"
@@ -143,7 +143,7 @@ def judge(  # noqa: C901 - one case for each row of the table
                 return Verdict(Readiness.WAIT, reason, changes_with_time=True)
             return Verdict(Readiness.FAILED, what)
         case _:
-            reason = f"has the unknown status {shown(now.status)!r}, which is never ready; {unmet or last_synced}"
+            reason = f"has the unknown status {shown(now.status)!r}, which is never ready; {unmet or last_synced(now, at)}"
             return Verdict(Readiness.WAIT, reason)
 
 
@@ -168,7 +168,7 @@ def _was_behind_another(receipt: SyncReceipt) -> bool:
 
 def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_after: datetime | None) -> str:
     """Return the condition that is not met, "" if all are met."""
-    last = f"last synced {ago(now.last_synced_at, at)}"
+    last = last_synced(now, at)
     if receipt is not None and not has_synced_since(now, receipt.baseline):
         which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
         return f"has not finished {which}, {last}"

@@ -44,6 +44,12 @@ def ago(time: datetime | None, now: datetime) -> str:
     return "never" if time is None else f"{moment(time, now)} ({age(time, now)})"
 
 
+def last_synced(integration: Integration, now: datetime) -> str:
+    """Return ``last synced 07:50:12 UTC (8 min ago)``, or ``never synced``."""
+    time = integration.last_synced_at
+    return "never synced" if time is None else f"last synced {ago(time, now)}"
+
+
 def age(time: datetime, now: datetime) -> str:
     """Return the age of a past time in one unit: ``8 min ago``, ``just now``."""
     seconds = (now - time).total_seconds()
@@ -91,5 +97,4 @@ def error_of(integration: Integration) -> str:
 
 def state_of(integration: Integration, now: datetime) -> str:
     """Return ``int_01hx4j7stripe is connected, last synced 07:50:12 UTC (8 min ago)``."""
-    last = ago(integration.last_synced_at, now)
-    return f"{short_name(integration)} is {status_of(integration)}, last synced {last}"
+    return f"{short_name(integration)} is {status_of(integration)}, {last_synced(integration, now)}"
