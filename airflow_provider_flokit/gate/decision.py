@@ -143,8 +143,8 @@ def judge(  # noqa: C901 - one case for each row of the table
                 return Verdict(Readiness.WAIT, reason, changes_with_time=True)
             return Verdict(Readiness.FAILED, what)
         case _:
-            reason = f"has the unknown status {shown(now.status)!r}, which is never ready; {unmet or last_synced(now, at)}"
-            return Verdict(Readiness.WAIT, reason)
+            why = unmet or last_synced(now, at)
+            return Verdict(Readiness.WAIT, f"has the unknown status {shown(now.status)!r}, which is never ready; {why}")
 
 
 def has_synced_since(now: Integration, baseline: Integration) -> bool:

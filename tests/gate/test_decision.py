@@ -180,17 +180,17 @@ def test_a_warning_says_what_is_known() -> None:
 @pytest.mark.parametrize(
     ("time", "text"),
     [
-        (None, "never"),
-        (REQUESTED, "12:00:00 UTC (just now)"),
-        (REQUESTED - timedelta(minutes=8), "11:52:00 UTC (8 min ago)"),
-        (REQUESTED - timedelta(days=1), "14 Mar 12:00:00 UTC (1 day ago)"),
-        (REQUESTED.replace(year=2022), "2022-03-15 12:00:00 UTC (731 days ago)"),
+        (None, "never synced"),
+        (REQUESTED, "last synced 12:00:00 UTC (just now)"),
+        (REQUESTED - timedelta(minutes=8), "last synced 11:52:00 UTC (8 min ago)"),
+        (REQUESTED - timedelta(days=1), "last synced 14 Mar 12:00:00 UTC (1 day ago)"),
+        (REQUESTED.replace(year=2022), "last synced 2022-03-15 12:00:00 UTC (731 days ago)"),
     ],
 )
 def test_a_past_time_has_its_age(time: datetime | None, text: str) -> None:
     """Times are in UTC to the second, with as much of the date as is needed, and say how long ago they were."""
     now = replace(state("connected"), last_synced_at=time)
-    assert judge(now, REQUESTED, synced_after=at(1)).reason.endswith(f"last synced {text}")
+    assert judge(now, REQUESTED, synced_after=at(1)).reason.endswith(f", {text}")
 
 
 # None is the very state of the baseline.
