@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_flokit.errors import shown
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT
-from airflow_provider_flokit.gate.words import ago, error_of, last_synced, moment, status_of
+from airflow_provider_flokit.gate.words import ago, error_of, last_synced, moment, status_of, sync_of
 from airflow_provider_flokit.models import IntegrationStatus
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def _unmet(now: Integration, at: datetime, receipt: SyncReceipt | None, synced_a
     """Return the condition that is not met, "" if all are met."""
     last = last_synced(now, at)
     if receipt is not None and not has_synced_since(now, receipt.baseline):
-        which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
-        return f"has not finished {which}, {last}"
+        return f"has not finished {sync_of(receipt)}, {last}"
     if synced_after is not None and (now.last_synced_at is None or now.last_synced_at < synced_after):
         return f"has to sync at or after {moment(synced_after, at)}, {last}"
     return ""

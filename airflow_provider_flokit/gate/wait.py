@@ -255,26 +255,24 @@ class Wait:
                 self._seen[integration.id] = seen.after(integration, receipt, at)
 
     def _judge(self, at: datetime, *, last: bool = False) -> Judged:
-        """Judge the last states at this server time; an integration that was done and ready stays ready."""
+        """Judge the last states at this server time."""
+        return [(integration, self._verdict(integration, at, last=last)) for integration in self._now]
+
+    def _verdict(self, integration: Integration, at: datetime, *, last: bool) -> Verdict:
+        """Judge one integration; if it was done and ready before, it stays ready."""
+        if integration.id in self._done:
+            return Verdict(Readiness.READY, "is done: it was ready before")
         conditions = self.conditions
-        return [
-            (integration, Verdict(Readiness.READY, "is done: it was ready before"))
-            if integration.id in self._done
-            else (
-                integration,
-                judge(
-                    integration,
-                    at,
-                    conditions.receipts.get(integration.id),
-                    synced_after=conditions.synced_after,
-                    seen=(self._seen or {}).get(integration.id),
-                    start_timeout=conditions.start_timeout,
-                    fail_on_disconnected=conditions.fail_on_disconnected,
-                    last=last,
-                ),
-            )
-            for integration in self._now
-        ]
+        return judge(
+            integration,
+            at,
+            conditions.receipts.get(integration.id),
+            synced_after=conditions.synced_after,
+            seen=(self._seen or {}).get(integration.id),
+            start_timeout=conditions.start_timeout,
+            fail_on_disconnected=conditions.fail_on_disconnected,
+            last=last,
+        )
 
     def _remember(self, judged: Judged) -> None:
         """Remember which integrations are done, and which have failed."""

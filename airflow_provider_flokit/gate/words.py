@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from airflow_provider_flokit.models import Integration
+    from airflow_provider_flokit.models import Integration, SyncReceipt
 
 LISTED: Final = 10
 """The most entries of a list that a message names."""
@@ -81,6 +81,11 @@ def name_of(integration: Integration) -> str:
 def short_name(integration: Integration) -> str:
     """Return the id, and the type only if the id does not contain it: messages should begin short."""
     return shown(integration.id) if integration.type in integration.id else name_of(integration)
+
+
+def sync_of(receipt: SyncReceipt) -> str:
+    """Return ``sync sync_01hx``, or words for a sync that was running already and has no id here."""
+    return f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
 
 
 def status_of(integration: Integration) -> str:

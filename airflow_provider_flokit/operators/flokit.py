@@ -19,7 +19,7 @@ from airflow_provider_flokit.errors import (
 from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Conditions
 from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
-from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of
+from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of, sync_of
 from airflow_provider_flokit.lineage import SyncReport, openlineage_facets
 from airflow_provider_flokit.models import IntegrationStatus, SyncReceipt
 from airflow_provider_flokit.operators._receipt_store import ReceiptStore
@@ -261,8 +261,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         self._check_ready(outcome)
         (now,) = outcome.integrations
         if not receipt.skipped:
-            which = f"sync {shown(receipt.sync_id)}" if receipt.sync_id else "the sync that was running already"
-            self.log.info("%s has synced: %s is done.", now.id, which)
+            self.log.info("%s has synced: %s is done.", now.id, sync_of(receipt))
         self._report = self._tell_outlets(context, now, receipt)
         ReceiptStore(context).forget()
         return receipt.to_json()
