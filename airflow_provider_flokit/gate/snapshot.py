@@ -13,47 +13,31 @@ from airflow_provider_flokit.errors import (
     shown,
 )
 from airflow_provider_flokit.gate.words import listed, name_of, suggestion
+from airflow_provider_flokit.models import Integration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from airflow_provider_flokit.models import Integration
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """
-    The workspace at one moment.
+    """The workspace at one moment."""
 
-    :param at: Server time.
-    :param integrations: By id.
-    :param missing: Ids that are not in the list, and that a single read did not find either.
-    :param unread: Ids that are not in the list, and the error of their single read.
-    :param malformed: Number of entries in the list that could not be used.
-    """
+    at: datetime  # server time
+    integrations: Mapping[str, Integration]  # by id
+    unread: Mapping[str, FlokitError] = field(default_factory=dict)  # ids not in the list: why a single read failed
+    malformed: int = 0  # entries of the list that could not be used
 
-    at: datetime
-    integrations: Mapping[str, Integration]
-    missing: frozenset[str] = frozenset()
-    unread: Mapping[str, FlokitError] = field(default_factory=dict)
-    malformed: int = 0
-
-    def with_singles(self, found: Mapping[str, Integration | FlokitError | None]) -> Snapshot:
-        """Add the results of single reads by id: the integration, None if there is none, or the error."""
-        if not found:
-            return self
-        read = {i: each for i, each in found.items() if each is not None and not isinstance(each, FlokitError)}
-        return replace(
-            self,
-            integrations={**self.integrations, **read},
-            missing=frozenset(i for i, each in found.items() if each is None),
-            unread={i: each for i, each in found.items() if isinstance(each, FlokitError)},
-        )
+    def with_singles(self, found: Mapping[str, Integration | FlokitError]) -> Snapshot:
+        """Add the results of single reads by id: the integration or the error."""
+        read = {i: each for i, each in found.items() if isinstance(each, Integration)}
+        unread = {i: each for i, each in found.items() if isinstance(each, FlokitError)}
+        return replace(self, integrations={**self.integrations, **read}, unread=unread) if found else self
 
     def changed_since(self, before: Snapshot) -> set[str]:
         """Return the ids and types of integrations that have changed, and the ids that are not in the list."""
-        changed, was, now = {*self.missing, *self.unread}, before.integrations, self.integrations
+        changed, was, now = set(self.unread), before.integrations, self.integrations
         for integration_id in was.keys() | now.keys():
             old, new = was.get(integration_id), now.get(integration_id)
             if old is not new and old != new:
@@ -62,11 +46,12 @@ class Snapshot:
 
     def of_id(self, integration_id: str, conn_id: str) -> Integration:
         """Return an integration; raise a :class:`FlokitError` if there is none, or if it could not be read."""
-        if integration_id in self.unread:
-            raise self.unread[integration_id]
-        if integration_id not in self.integrations:
+        if integration_id in self.integrations:
+            return self.integrations[integration_id]
+        error = self.unread.get(integration_id)
+        if error is None or isinstance(error, FlokitNotFoundError):
             raise self._unknown("id", integration_id, self.integrations, conn_id)
-        return self.integrations[integration_id]
+        raise error
 
     def of_type(self, integration_type: str, conn_id: str) -> Integration:
         """Return the only integration of a type; raise a :class:`FlokitError` if there is none, or several."""

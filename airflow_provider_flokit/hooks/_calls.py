@@ -53,12 +53,10 @@ def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:
     )
 
 
-def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError | None:
-    """Return an integration, None if there is none, or the error if it could not be read."""
+def read_singly(client: FlokitClient, integration_id: str, attempts: Attempts) -> Integration | FlokitError:
+    """Return an integration, or the error if it could not be read."""
     try:
         return client.get(integration_id, attempts).value
-    except FlokitNotFoundError:
-        return None
     except FlokitError as error:
         return error
 

@@ -303,8 +303,8 @@ class FlokitAsyncHook(_ClientHook):
         """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
         return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
 
-    async def read_singly(self, integration_id: str) -> Integration | FlokitError | None:
-        """Read one integration, with one attempt; return it, None if there is none, or the error."""
+    async def read_singly(self, integration_id: str) -> Integration | FlokitError:
+        """Read one integration, with one attempt; return it or the error."""
         return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
 
     async def _call(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 STRIPE, SECOND, ADJUST = state("connected", "int_stripe"), state("error", "int_2"), state("syncing", "int_a", "adjust")
 THERE = "The workspace has: int_a (adjust), int_stripe (stripe)."
-SINGLES: dict[str, Any] = {"int_a": ADJUST, "int_gone": None, "int_unread": FlokitServerError("HTTP 500.")}
+GONE, UNREAD = FlokitNotFoundError("HTTP 404."), FlokitServerError("HTTP 500.")
+SINGLES: dict[str, Any] = {"int_a": ADJUST, "int_gone": GONE, "int_unread": UNREAD}
 COMPLETED = snapshot(STRIPE).with_singles(SINGLES)
 
 

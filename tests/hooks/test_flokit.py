@@ -95,8 +95,8 @@ def test_observe(hook: BothHooks, sim: Simulator) -> None:
     sim.fail(503, path=f"{LIST}/int_3")
     seen = hook("observe", ["int_1", "int_2", "int_3", "int_9"])
     assert set(seen.integrations) == {"int_1", "int_2"}
-    assert seen.missing == {"int_9"}
-    assert {name: type(error) for name, error in seen.unread.items()} == {"int_3": FlokitServerError}
+    unread = {name: type(error) for name, error in seen.unread.items()}
+    assert unread == {"int_9": FlokitNotFoundError, "int_3": FlokitServerError}
     assert sim.requests[0].path == LIST
     assert sorted(r.path for r in sim.requests[1:]) == [f"{LIST}/int_{number}" for number in (2, 3, 9)]
 
