@@ -42,7 +42,6 @@ class Verdict(NamedTuple):
     readiness: Readiness
     reason: str  # follows the integration's name in a sentence
     warning: str = ""  # what the user should know, although the integration is ready
-    changes_with_time: bool = False  # the verdict may change although the integration does not
 
 
 class Seen(NamedTuple):
@@ -124,8 +123,8 @@ def judge(  # noqa: C901 - one case for each row of the table
                 return Verdict(Readiness.WAIT, f"is connected, but {unmet}")
             age = QUIET if now.last_synced_at is None else (at - now.last_synced_at).total_seconds()
             if first_of_two and age < QUIET and not last:
-                reason = f"has synced {ago(now.last_synced_at, at)}, but the requested sync may only begin now"
-                return Verdict(Readiness.WAIT, reason, changes_with_time=True)
+                when = ago(now.last_synced_at, at)
+                return Verdict(Readiness.WAIT, f"has synced {when}, but the requested sync may only begin now")
             return Verdict(Readiness.READY, "is connected")
         case IntegrationStatus.SYNCING:
             if last and done and not first_of_two:
@@ -139,8 +138,7 @@ def judge(  # noqa: C901 - one case for each row of the table
             if not is_error and receipt is None and not fail_on_disconnected:
                 return Verdict(Readiness.WAIT, what)
             if is_error and receipt is not None and _is_forgiven(now, at, receipt, seen, start_timeout, queued=queued):
-                reason = f"{what}, but that is from before this sync; {unmet}"
-                return Verdict(Readiness.WAIT, reason, changes_with_time=True)
+                return Verdict(Readiness.WAIT, f"{what}, but that is from before this sync; {unmet}")
             return Verdict(Readiness.FAILED, what)
         case _:
             why = unmet or last_synced(now, at)

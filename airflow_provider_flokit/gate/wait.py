@@ -119,7 +119,6 @@ class Wait:
     deadline: float = field(init=False)
     execution_deadline: float = field(init=False)
     heartbeat_at: float = field(init=False)
-    changes_with_time: bool = field(default=False, init=False)  # the same snapshot may be judged differently later
     _good_at: float = field(init=False)
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
@@ -166,7 +165,6 @@ class Wait:
         self._server_ahead = snapshot.at - _utcnow()
         self._see(snapshot.at)
         judged = self._judge(snapshot.at, last=last)
-        self.changes_with_time = any(verdict.changes_with_time for _, verdict in judged)
         self._tell(before, judged, snapshot.at)
         self._remember(judged)
         readiness = {verdict.readiness for _, verdict in judged}

@@ -96,9 +96,7 @@ class Poller:
         """
         Judge a wait until it is over. The caller awaits the future of the returned place, then calls :meth:`leave`.
 
-        :param wait: The wait.
-        :param interval: Seconds between polls; the shortest interval of all waits counts.
-        :param hurry: Whether to poll now, because the wait has had no look yet.
+        The shortest interval of all waits counts. With ``hurry``, poll now: the wait has had no look yet.
         """
         place = Place(wait, interval, contextvars.copy_context(), self._loop.create_future())
         self._places[place] = None
@@ -212,7 +210,7 @@ class Poller:
         random.shuffle(wanted)  # else reads that hang would keep the same others from being read in each poll
         some, until = asyncio.Semaphore(_SINGLE_READS), self._loop.time() + _SINGLES_PATIENCE
 
-        async def read(integration_id: str) -> Integration | FlokitError | None:
+        async def read(integration_id: str) -> Integration | FlokitError:
             try:
                 async with asyncio.timeout_at(until), some:
                     return await hook.read_singly(integration_id)
@@ -226,7 +224,7 @@ class Poller:
 
     async def _failed(self, error: FlokitError, places: list[Place]) -> None:
         """Tell all waits that a poll failed, and decide when to try again."""
-        self._trouble = error
+        self._trouble, self._snapshot = error, None  # the next snapshot concerns everybody
         self._backoff.add(error)
         if isinstance(error, FlokitAPIError):
             self._good_at = time.monotonic()
@@ -241,13 +239,13 @@ class Poller:
     async def _publish(self, snapshot: Snapshot, places: list[Place]) -> None:
         """Give a snapshot to the waits that it concerns."""
         before, self._snapshot = self._snapshot, snapshot
-        everybody = before is None or before.malformed != snapshot.malformed or self._trouble is not None
+        everybody = before is None or before.malformed != snapshot.malformed
         changed = set() if before is None else snapshot.changed_since(before)
         self._trouble, self._backoff, self._good_at = None, Backoff(), time.monotonic()
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
-            if everybody or not place.looked or wait.changes_with_time or wait.deadline <= self._began_at:
+            if everybody or not place.looked or what.depend_on_time or wait.deadline <= self._began_at:
                 return True
             return not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
 

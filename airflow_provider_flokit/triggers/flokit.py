@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import timezone
 from airflow.providers.common.compat.triggers import BaseEventTrigger
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.triggers._asset_events import Delivery
 
 
-_TIMING: Final = ("poll_interval", "timeout", "deadline", "execution_deadline", "try_number")
-
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class FlokitIntegrationTrigger(BaseTrigger):
     """
     Wait until integrations are ready, have failed, or the time is over; then send one event.
@@ -67,43 +66,28 @@ class FlokitIntegrationTrigger(BaseTrigger):
     the task instance's state attribute is queued"): airflow#71172, seen after 7 s on two overloaded cores.
     """
 
-    def __init__(
-        self,
-        *,
-        integration_id: str | list[str] | None = None,
-        integration_type: str | list[str] | None = None,
-        receipt: dict[str, Any] | list[dict[str, Any]] | None = None,
-        synced_after: str | None = None,
-        flokit_conn_id: str = "flokit_default",
-        poll_interval: float = 30.0,
-        timeout: float = 3600.0,
-        deadline: float | None = None,
-        execution_deadline: float | None = None,
-        start_timeout: float = START_TIMEOUT,
-        fail_on_disconnected: bool = True,
-        tolerate_failures: bool = False,
-        try_number: int | None = None,
-    ) -> None:
+    integration_id: str | list[str] | None = None
+    integration_type: str | list[str] | None = None
+    receipt: dict[str, Any] | list[dict[str, Any]] | None = None
+    synced_after: str | None = None
+    flokit_conn_id: str = "flokit_default"
+    poll_interval: float = 30.0
+    timeout: float = 3600.0
+    deadline: float | None = None
+    execution_deadline: float | None = None
+    start_timeout: float = START_TIMEOUT
+    fail_on_disconnected: bool = True
+    tolerate_failures: bool = False
+    try_number: int | None = None
+
+    def __post_init__(self) -> None:
+        """Note what was given, before Airflow renders the arguments of a trigger that the scheduler started."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.integration_id = integration_id
-        self.integration_type = integration_type
-        self.receipt = receipt
-        self.synced_after = synced_after
-        self.flokit_conn_id = flokit_conn_id
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.deadline = deadline
-        self.execution_deadline = execution_deadline
-        self.start_timeout = start_timeout
-        self.fail_on_disconnected = fail_on_disconnected
-        self.tolerate_failures = tolerate_failures
-        self.try_number = try_number
-        # Noted before Airflow renders the arguments of a trigger that the scheduler started.
         self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table."""
-        return classpath(type(self)), {name: getattr(self, name) for name in (*ARGUMENTS, *_TIMING)}
+        return classpath(type(self)), {each.name: getattr(self, each.name) for each in fields(self)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the event."""
