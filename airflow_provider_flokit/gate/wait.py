@@ -58,19 +58,12 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """
-    The end of a wait, as a value that the trigger sends to the task.
-
-    :param ending: How the wait ended.
-    :param integrations: The last state seen of each integration, in the order in which they were asked for.
-    :param message: What to tell the user if the integrations are not ready.
-    :param error: Name of the exception class if the wait failed.
-    """
+    """The end of a wait, as a value that the trigger sends to the task."""
 
     ending: Ending
-    integrations: tuple[Integration, ...] = ()
-    message: str = ""
-    error: str = ""
+    integrations: tuple[Integration, ...] = ()  # the last state of each, in the order in which they were asked for
+    message: str = ""  # what to tell the user if they are not ready
+    error: str = ""  # name of the exception class if the wait failed
 
     @classmethod
     def from_event(cls, event: object) -> Self:
@@ -145,13 +138,7 @@ class Wait:
             self.log.info("Waiting for %s. Now: %s. Waits at most %s, until %s.", what, states, most, until)
 
     def look(self, snapshot: Snapshot, *, last: bool = False) -> Outcome | None:
-        """
-        Judge a snapshot of the workspace.
-
-        :param snapshot: All integrations at one moment; never from before this wait began.
-        :param last: Whether this is the last look, at the deadline.
-        :return: the outcome if the wait is over, else None
-        """
+        """Judge a snapshot from after the wait began (``last``: at the deadline); return the outcome if it is over."""
         before = self._now
         try:
             self._now, unread = self._find(snapshot)
@@ -178,11 +165,9 @@ class Wait:
 
     def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
         """
-        Note that FloKit could not be asked; mostly the wait goes on.
+        Note that FloKit could not be asked; return the outcome if this ends the wait.
 
-        :param error: A transient failure or a refusal.
         :param good_at: Monotonic time of the poller's last answer or transient failure.
-        :return: the outcome if this ends the wait, else None
         """
         now = time.monotonic()
         if isinstance(error, FlokitAPIError):
