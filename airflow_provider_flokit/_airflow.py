@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timezone
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_flokit.assets.flokit import integration_of
 from airflow_provider_flokit.gate.wait import Ending
 from airflow_provider_flokit.lineage import SyncReport
 
@@ -90,14 +91,13 @@ class DeferredTask:
 
     def _tell_outlets(self: Any, context: Context, now: Integration, receipt: SyncReceipt | None) -> SyncReport:
         """Add to the asset events of an integration's outlets what a sync has brought, and return the report of it."""
-        report = SyncReport(now, receipt, self._statistics)
-        report.tell_outlets(self.outlets, context)
-        return report
-
-    def _statistics(self: Any, integration_id: str) -> Integration | None:
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        return FlokitHook(self.flokit_conn_id).statistics(integration_id)
+        report = SyncReport(now, receipt, FlokitHook(self.flokit_conn_id).statistics)
+        for outlet in self.outlets:
+            if integration_of(outlet) == now.id:
+                context["outlet_events"][outlet].extra.update(report.extra)
+        return report
 
 
 def this_try(context: Context) -> int | None:
