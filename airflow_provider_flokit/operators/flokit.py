@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_flokit._airflow import DeferredTask
+from airflow_provider_flokit._airflow import DEFERRABLE, DeferredTask
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
     FlokitSyncAlreadyRunningError,
     FlokitWaitTimeoutError,
     shown,
 )
-from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Conditions
+from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Conditions
 from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of, sync_of
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.models import Integration
 
 # Hooks and triggers are imported where they are used: reading a DAG must not import requests.
-
-_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
@@ -90,7 +88,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         integration_type: str | XComArg | None = None,
         flokit_conn_id: str | XComArg = "flokit_default",
         wait_for_completion: bool = False,
-        deferrable: bool = _DEFERRABLE,
+        deferrable: bool = DEFERRABLE,
         poll_interval: float = 30.0,
         timeout: float = 3600.0,
         start_timeout: float = START_TIMEOUT,
@@ -112,15 +110,11 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
             raise check.wrong("skip_if_synced_within", f"is {shown(repr(within))}", "give e.g. timedelta(hours=1)")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
-            raise FlokitArgumentError(f"{self._owner}: give exactly one of integration_id and integration_type.")
+            raise FlokitArgumentError(f"{check.owner}: give exactly one of integration_id and integration_type.")
         if not wait_for_completion and start_timeout != START_TIMEOUT:
             check.no_effect("start_timeout", "without wait_for_completion=True")
         # Noted before rendering: a template may render to nothing.
         self._by_id = integration_id is not None
-
-    @property
-    def _check(self) -> Checker:
-        return Checker(self._owner)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the sync, or go on with the sync of an earlier try; wait or defer, if asked to."""
@@ -249,8 +243,8 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         receipt, _ = ReceiptStore(context).load()
         if receipt is None:
             raise FlokitWaitTimeoutError(
-                f"{self._owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: does "
-                "a triggerer run? A retry goes on with the sync if it is still running."
+                f"{self._check.owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: "
+                f"does a triggerer run? A retry goes on with the sync if it is still running."
             )
         return self._conclude(context, self._ask_last(self._wait(receipt)), receipt)
 
