@@ -10,11 +10,7 @@ __version__ = "0.1.0"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """
-    Return the metadata for Airflow's provider manager; the ``apache_airflow_provider`` entry point.
-
-    :return: a dict that validates against Airflow's ``provider_info.schema.json``
-    """
+    """Return the metadata for Airflow's provider manager; the ``apache_airflow_provider`` entry point."""
     name = "FloKit"
     assets = "airflow_provider_flokit.assets.flokit"
     # Airflow 3 reads asset-uris, Airflow 2 dataset-uris.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timezone
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf, timezone
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_flokit.assets.flokit import integration_of
+from airflow_provider_flokit.gate.conditions import Checker
 from airflow_provider_flokit.gate.wait import Ending
 from airflow_provider_flokit.lineage import SyncReport
 
@@ -21,20 +23,18 @@ if TYPE_CHECKING:
     from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.models import Integration, SyncReceipt
 
+DEFERRABLE: Final = conf.getboolean("operators", "default_deferrable", fallback=False)
+
 BACKSTOP: Final = 120.0
 """
 Seconds after a deferred wait's own deadline at which Airflow ends the deferral. Normally the trigger ends it at the
 deadline; this is only needed if no triggerer runs.
 """
 
-_VALUES: Final = (
-    "dag_run|data_interval_end|data_interval_start|ds|ds_nodash|logical_date|params|partition_date|partition_key|run_id"
-    "|task_instance_key_str|ts|ts_nodash|ts_nodash_with_tz"
-)
 _TEMPLATE: Final = re.compile(
-    rf"\{{\{{\s*(?:{_VALUES})"  # a plain value of the run
+    r"\{\{\s*(?:dag_run|data_interval_(?:start|end)|ds|logical_date|params|partition_(?:date|key)|run_id|ts)"
     r"(?:\.\w+|\[['\"]\w+['\"]\])*"  # an attribute or item of it
-    r"(?:\s*\|\s*(?:ds|ds_nodash|ts|ts_nodash|ts_nodash_with_tz|string|lower|upper|trim))*\s*\}\}"  # common filters
+    r"(?:\s*\|\s*(?:ds|ts))?\s*\}\}"  # Airflow's filters for times
 )
 """
 A template that the triggerer of Airflow 3.3 can render: plain values of the run. ``ti``, ``var``, ``conn`` and others
@@ -45,13 +45,11 @@ ask the supervisor of a task, which hangs in the triggerer. The user's own macro
 class DeferredTask:
     """The part that the operator and the sensor share: the end of a wait, and resuming after a deferral."""
 
-    try_began: datetime | None = None
-    """When this try began, if Airflow's ``start_date`` is from an earlier try."""
+    try_began: datetime | None = None  # if Airflow's start_date is that of an earlier try
 
     @property
-    def _owner(self: Any) -> str:
-        """The class and the task, for messages."""
-        return f"{type(self).__name__} {self.task_id!r}"
+    def _check(self: Any) -> Checker:
+        return Checker(f"{type(self).__name__} {self.task_id!r}")
 
     def resume_execution(self: Any, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral; if Airflow ended it because no triggerer did, take one last look."""
@@ -67,7 +65,7 @@ class DeferredTask:
             # Airflow 3 does not count the execution_timeout while a task is deferred.
             left, limit = execution_left(self, context), self.execution_timeout
             if left is not None and left <= 0 and limit.total_seconds() < self.timeout:
-                raise AirflowTaskTimeout(f"{self._owner}: the execution_timeout of {limit} is over.")
+                raise AirflowTaskTimeout(f"{self._check.owner}: the execution_timeout of {limit} is over.")
             return self._last_look(context)
         if next_method == "execute_complete":
             # Called directly: BaseSensorOperator would replace the reason of a skip by its own sentence.
@@ -90,34 +88,31 @@ class DeferredTask:
 
     def _tell_outlets(self: Any, context: Context, now: Integration, receipt: SyncReceipt | None) -> SyncReport:
         """Add to the asset events of an integration's outlets what a sync has brought, and return the report of it."""
-        report = SyncReport(now, receipt, self._statistics)
-        report.tell_outlets(self.outlets, context)
-        return report
-
-    def _statistics(self: Any, integration_id: str) -> Integration | None:
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
-        return FlokitHook(self.flokit_conn_id).statistics(integration_id)
+        report = SyncReport(now, receipt, FlokitHook(self.flokit_conn_id).statistics)
+        for outlet in self.outlets:
+            if integration_of(outlet) == now.id:
+                context["outlet_events"][outlet].extra.update(report.extra)
+        return report
 
 
-def this_try(context: Context) -> int | None:
+def this_try(context: Context) -> Any:
     """Return the number of the running try; None if there is no task instance."""
-    number = getattr(context.get("ti"), "try_number", None)
-    return number if isinstance(number, int) else None
+    return getattr(context.get("ti"), "try_number", None)
 
 
 def execution_left(task: Any, context: Context) -> float | None:
     """
-    Return the seconds until a task's ``execution_timeout``; None if it has none.
+    Return the seconds until a task's ``execution_timeout``, counted from the start of the try; None if it has none.
 
-    It counts from the start of the try. Airflow 3 itself does not count the time of a deferral (airflow#64048), and 3.3
-    gives a resumed task the whole ``execution_timeout`` again.
+    Airflow 3 itself does not count the time of a deferral (airflow#64048), and 3.3 gives a resumed task all of it anew.
     """
     if task.execution_timeout is None:
         return None
-    started = task.try_began or getattr(context.get("ti"), "start_date", None)
-    over = (datetime.now(tz=UTC) - started).total_seconds() if isinstance(started, datetime) else 0.0
-    return float(task.execution_timeout.total_seconds() - over)
+    now, ti = datetime.now(tz=UTC), cast("Any", context["ti"])
+    started = task.try_began or ti.start_date or now  # dag.test() of Airflow 2 gives no start_date
+    return float((started + task.execution_timeout - now).total_seconds())
 
 
 def first_poke_at(context: Context, retries: int) -> datetime | None:
@@ -144,12 +139,8 @@ def first_poke_at(context: Context, retries: int) -> datetime | None:
 
 
 def can_start_from_trigger(arguments: Mapping[str, Any]) -> bool:
-    """
-    Tell whether this Airflow can start a trigger with these arguments without a worker.
-
-    Airflow 3.3 renders templates in the triggerer, but hangs on what needs the supervisor of a task, and does not
-    resolve an XComArg. 2.11 renders nothing. The versions in between ignore ``start_from_trigger``.
-    """
+    """Tell whether this Airflow can start a trigger with these arguments without a worker."""
+    # Only 3.3 renders templates in the triggerer. The versions between 2.11 and 3.3 ignore start_from_trigger.
     if AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_3_PLUS:
         return False
     try:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flokit.assets.flokit import SCHEME, convert_asset_to_openlineage, flokit_asset, integration_of
+from airflow_provider_flokit.assets.flokit import SCHEME, convert_asset_to_openlineage, flokit_asset
 from airflow_provider_flokit.errors import FlokitArgumentError
 from airflow_provider_flokit.models import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_flokit.models import Integration, SyncReceipt
@@ -22,18 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """
-    What a sync, or a wait for an integration, has brought.
+    """What a sync, or a wait for an integration, has brought."""
 
-    :param now: The integration when the wait ended.
-    :param receipt: The receipt of the sync; None if the wait was not for a certain sync.
-    :param read: Reads the integration for its statistics, and returns None if that fails. It is called once, and only
-        if ``now`` has no statistics and somebody looks at :attr:`extra`.
-    """
-
-    now: Integration
-    receipt: SyncReceipt | None
-    read: Callable[[str], Integration | None]
+    now: Integration  # when the wait ended
+    receipt: SyncReceipt | None  # None if the wait was not for a certain sync
+    read: Callable[[str], Integration | None]  # reads it for its statistics, if somebody wants the report
 
     @cached_property
     def extra(self) -> dict[str, Any]:
@@ -57,19 +49,9 @@ class SyncReport:
             "events_brought": brought,
         }
 
-    def tell_outlets(self, outlets: Iterable[Any], context: Context) -> None:
-        """Add the report to the asset events of the integration's outlets."""
-        for outlet in outlets:
-            if integration_of(outlet) == self.now.id:
-                context["outlet_events"][outlet].extra.update(self.extra)
-
 
 def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
-    """
-    Tell Airflow's lineage collector that a hook's caller used an integration.
-
-    :param changed: Whether a sync was started; then the integration is an output of the task, else an input.
-    """
+    """Tell Airflow's lineage collector that a hook started a sync of an integration (an output), or read it."""
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
     collector = get_hook_lineage_collector()
@@ -81,12 +63,7 @@ def collect(hook: Any, integration_id: str, *, changed: bool) -> None:
 def openlineage_facets(
     outcome: str, integration_id: Any, flokit_conn_id: str, receipt: SyncReceipt | None, report: SyncReport | None
 ) -> OperatorLineage[Any, Any]:
-    """
-    Return what Airflow's OpenLineage provider asks a task for that started a sync.
-
-    It has the integration as output dataset, with the number of events brought, and the facets ``externalQuery`` (the
-    sync_id) and ``flokit_sync`` of the run. The provider itself adds the error of a failed task.
-    """
+    """Return what OpenLineage is told of a task that started a sync; Airflow's provider adds the error of a failure."""
     from airflow.providers.common.compat.openlineage.facet import (
         ExternalQueryRunFacet,
         OutputDataset,

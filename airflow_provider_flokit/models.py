@@ -8,7 +8,7 @@ trigger arguments and the task state store.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -56,12 +56,7 @@ class SyncStats:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """
-        Build the statistics from FloKit's JSON.
-
-        :param data: The ``sync_stats`` object.
-        :raises MalformedDataError: if a field is missing or of another type
-        """
+        """Build the statistics from FloKit's JSON."""
         fields = _object(data, "sync_stats")
         return cls(
             events_last_24h=_field(fields, "events_last_24h", int),
@@ -71,11 +66,7 @@ class SyncStats:
 
     def to_json(self) -> dict[str, Any]:
         """Return the statistics as FloKit writes them."""
-        return {
-            "events_last_24h": self.events_last_24h,
-            "events_total": self.events_total,
-            "earliest_event_at": timestamp(self.earliest_event_at),
-        }
+        return asdict(self, dict_factory=_json_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +96,6 @@ class Integration:
 
         Malformed ``sync_stats`` become None with a warning: statistics must not stop a sync.
 
-        :param data: One integration object.
         :raises MalformedDataError: if another field is missing or has another type
         """
         fields = _object(data, "integration")
@@ -127,16 +117,7 @@ class Integration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the integration as FloKit writes it; ``sync_stats`` only if they are known."""
-        data: dict[str, Any] = {
-            "id": self.id,
-            "type": self.type,
-            "status": str(self.status),
-            "last_synced_at": timestamp(self.last_synced_at),
-            "error_message": self.error_message,
-        }
-        if self.sync_stats is not None:
-            data["sync_stats"] = self.sync_stats.to_json()
-        return data
+        return asdict(self, dict_factory=_json_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +149,12 @@ class SyncReceipt:
         """
         Build the receipt from what :meth:`to_json` returned.
 
-        :param data: The receipt as a dict.
         :raises MalformedDataError: if it is not a receipt
         """
         fields = _object(data, "receipt")
-        baseline = Integration.from_json(fields.get("baseline"))
-        integration_id = _field(fields, "integration_id", str)
-        if baseline.id != integration_id:
-            raise MalformedDataError("'baseline' is that of another integration")
         return cls(
-            integration_id=integration_id,
-            baseline=baseline,
+            integration_id=_field(fields, "integration_id", str),
+            baseline=Integration.from_json(fields.get("baseline")),
             triggered_at=_field(fields, "triggered_at", datetime),
             sync_id=_optional(fields, "sync_id", str),
             idempotency_key=_optional(fields, "idempotency_key", str),
@@ -187,25 +163,11 @@ class SyncReceipt:
 
     def to_json(self) -> dict[str, Any]:
         """Return the receipt as a dict of JSON values."""
-        return {
-            "integration_id": self.integration_id,
-            "sync_id": self.sync_id,
-            "triggered_at": timestamp(self.triggered_at),
-            "skipped": self.skipped,
-            "idempotency_key": self.idempotency_key,
-            "baseline": self.baseline.to_json(),
-        }
+        return asdict(self, dict_factory=_json_values)
 
 
 def checked_id(value: object, name: str = "integration_id") -> str:
-    """
-    Return an integration id that can safely be put into a URL.
-
-    :param value: What the user gave.
-    :param name: The parameter, for the message.
-    :raises FlokitArgumentError: if it is empty, not a text, or has ``/``, ``?``, ``#``, ``..``, brackets, backslashes,
-        spaces or control characters
-    """
+    """Return an integration id that can safely be put into a URL; the name is that of the parameter."""
     text = value if isinstance(value, str) else ""
     if not text.strip(".") or ".." in text or any(c in "/?#\\{}[]" or c.isspace() or not c.isprintable() for c in text):
         raise FlokitArgumentError(
@@ -215,12 +177,12 @@ def checked_id(value: object, name: str = "integration_id") -> str:
     return text
 
 
-def parse_time(text: str) -> datetime:
-    """Return an ISO 8601 time of FloKit in UTC; a naive time is UTC. Raise a MalformedDataError for other text."""
+def parse_time(text: str, name: str = "time") -> datetime:
+    """Return an ISO 8601 time of FloKit in UTC; a naive time is UTC. The name is that of the field."""
     try:
         return as_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
-        raise MalformedDataError("not an ISO 8601 time") from None
+        raise MalformedDataError(f"{name!r} is not an ISO 8601 time") from None
 
 
 def as_utc(time: datetime) -> datetime:
@@ -234,6 +196,17 @@ def timestamp(time: datetime | None) -> str | None:
 
 
 _DOCUMENTED = {str(status): status for status in IntegrationStatus}
+
+
+def _json_values(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a model's fields as JSON values; ``sync_stats`` only if they are known."""
+    data: dict[str, Any] = {}
+    for name, value in fields:
+        if isinstance(value, datetime):
+            data[name] = timestamp(value)
+        elif (name, value) != ("sync_stats", None):
+            data[name] = str(value) if isinstance(value, IntegrationStatus) else value
+    return data
 
 
 def _object(data: object, what: str) -> Mapping[str, Any]:
@@ -252,10 +225,7 @@ def _field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
 def _optional(fields: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     value = fields.get(name)
     if kind is datetime and isinstance(value, str):
-        try:
-            value = parse_time(value)
-        except MalformedDataError as error:
-            raise MalformedDataError(f"{name!r} is {error}") from None
-    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        value = parse_time(value, name)
+    if value is not None and not isinstance(value, kind):
         raise MalformedDataError(f"{name!r} is of the wrong type")
     return value

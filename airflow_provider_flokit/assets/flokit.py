@@ -41,66 +41,44 @@ def flokit_asset(
     :param kwargs: More arguments of Airflow 3's ``Asset``: ``watchers``, ``group`` ...
     :raises FlokitArgumentError: if an argument is wrong
     """
-    integration_id = checked_id(integration_id, "flokit_asset: integration_id")
-    flokit_conn_id = Checker("flokit_asset").text("flokit_conn_id", flokit_conn_id)
-    if any(not hasattr(watcher, "trigger") for watcher in kwargs.get("watchers", ())):
-        raise FlokitArgumentError(
-            "flokit_asset: watchers holds a trigger where a watcher is wanted: "
-            "AssetWatcher(name=..., trigger=FlokitSyncedTrigger(...))."
-        )
-    path = f"{_quoted(flokit_conn_id)}/{_quoted(integration_id)}"
+    path = _path("flokit_asset", flokit_conn_id, integration_id)
     if AIRFLOW_V_3_0_PLUS:
         kwargs["name"] = path if name is None else name  # must be ASCII, too
     return Asset(uri=f"{SCHEME}://{path}", extra=extra, **kwargs)
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """
-    Check and normalise a ``flokit://`` URI; Airflow calls it for every asset.
-
-    :param uri: The parts of the URI.
-    :return: the parts of the URI as :func:`flokit_asset` writes it
-    :raises ValueError: if it is not exactly a connection and one integration
-    """
+    """Check a ``flokit://`` URI, and write it as :func:`flokit_asset` does."""
     if not uri.netloc or not uri.path.strip("/") or uri.query or uri.fragment:
         raise FlokitArgumentError(
             f"{shown(repr(uri.geturl()))} is no FloKit asset: its URI is flokit://CONNECTION/INTEGRATION, e.g. "
             f"flokit://flokit_default/int_01hx4j7stripe. flokit_asset() writes it."
         )
-    conn_id = Checker("flokit:// URI").text("connection", unquote(uri.netloc))
-    integration_id = checked_id(_unquoted(uri.path))
-    return SplitResult(SCHEME, _quoted(conn_id), f"/{_quoted(integration_id)}", "", "")
+    return urlsplit(f"{SCHEME}://{_path('flokit:// URI', unquote(uri.netloc), _integration_id(uri))}")
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
-    """
-    Convert an asset to an OpenLineage dataset.
-
-    :param asset: An asset with a ``flokit://`` URI.
-    :param lineage_context: Not used.
-    :return: the dataset with the namespace ``flokit://CONNECTION`` and the integration's id as name
-    """
+    """Return the dataset with the namespace ``flokit://CONNECTION`` and the integration's id as name."""
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
-    parts = urlsplit(asset.uri)
-    return OpenLineageDataset(namespace=f"{SCHEME}://{parts.netloc}", name=_unquoted(parts.path))
+    uri = urlsplit(asset.uri)
+    return OpenLineageDataset(namespace=f"{SCHEME}://{uri.netloc}", name=_integration_id(uri))
 
 
 def integration_of(asset: object) -> str | None:
-    """
-    Return the id of the integration that an asset stands for; None if it is not a FloKit asset.
-
-    :param asset: Anything that may be an outlet.
-    """
+    """Return the id of the integration that an asset stands for; None if it is not a FloKit asset."""
     if not isinstance(asset, Asset):
         return None
-    parts = urlsplit(asset.uri)
-    return _unquoted(parts.path) if parts.scheme == SCHEME else None
+    uri = urlsplit(asset.uri)
+    return _integration_id(uri) if uri.scheme == SCHEME else None
 
 
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
+def _path(owner: str, conn_id: str, integration_id: str) -> str:
+    """Check a connection and an integration, and write them as in a URI."""
+    integration_id = checked_id(integration_id, f"{owner}: integration_id")
+    conn_id = Checker(owner).text("flokit_conn_id", conn_id)
+    return f"{quote(conn_id, safe='')}/{quote(integration_id, safe='')}"
 
 
-def _unquoted(path: str) -> str:
-    return unquote(path.removeprefix("/"))
+def _integration_id(uri: SplitResult) -> str:
+    return unquote(uri.path.removeprefix("/"))

@@ -30,18 +30,10 @@ class ReceiptStore:
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
         self._ti = context["ti"]
-
-    @property
-    def available(self) -> bool:
-        """Whether this Airflow keeps anything across tries."""
-        return self._store is not None
+        self.available = self._store is not None
 
     def load(self) -> tuple[SyncReceipt | None, bool]:
-        """
-        Return the receipt of an earlier try of the same series, and whether FloKit had answered its request.
-
-        If it had not, that try may have ended before or after the request.
-        """
+        """Return the receipt of an earlier try of the same series, and whether FloKit had answered its request."""
         entry = self._store.get(_KEY) if self.available else None
         if entry is None or entry["series"] != self._ti.max_tries:
             return None, False

@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_flokit._airflow import DeferredTask
+from airflow_provider_flokit._airflow import DEFERRABLE, DeferredTask
 from airflow_provider_flokit.errors import (
     FlokitArgumentError,
     FlokitSyncAlreadyRunningError,
     FlokitWaitTimeoutError,
     shown,
 )
-from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Checker, Conditions
+from airflow_provider_flokit.gate.conditions import START_TIMEOUT, Conditions
 from airflow_provider_flokit.gate.decision import Readiness, has_synced_since, is_fresh, judge
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.gate.words import ago, duration, name_of, state_of, sync_of
@@ -32,13 +32,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_flokit.api.client import Answer
     from airflow_provider_flokit.hooks.flokit import FlokitHook
-    from airflow_provider_flokit.models import Integration
 
 # Hooks and triggers are imported where they are used: reading a DAG must not import requests.
-
-_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
@@ -90,7 +86,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         integration_type: str | XComArg | None = None,
         flokit_conn_id: str | XComArg = "flokit_default",
         wait_for_completion: bool = False,
-        deferrable: bool = _DEFERRABLE,
+        deferrable: bool = DEFERRABLE,
         poll_interval: float = 30.0,
         timeout: float = 3600.0,
         start_timeout: float = START_TIMEOUT,
@@ -108,19 +104,15 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         self.timeout = check.seconds("timeout", timeout)
         self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
         within: object = skip_if_synced_within
-        if within is not None and not (isinstance(within, timedelta) and within >= timedelta(0)):
+        if not isinstance(within, timedelta | None):
             raise check.wrong("skip_if_synced_within", f"is {shown(repr(within))}", "give e.g. timedelta(hours=1)")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
-            raise FlokitArgumentError(f"{self._owner}: give exactly one of integration_id and integration_type.")
+            raise FlokitArgumentError(f"{check.owner}: give exactly one of integration_id and integration_type.")
         if not wait_for_completion and start_timeout != START_TIMEOUT:
             check.no_effect("start_timeout", "without wait_for_completion=True")
         # Noted before rendering: a template may render to nothing.
         self._by_id = integration_id is not None
-
-    @property
-    def _check(self) -> Checker:
-        return Checker(self._owner)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the sync, or go on with the sync of an earlier try; wait or defer, if asked to."""
@@ -167,25 +159,22 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
     def _resumed(self, hook: FlokitHook, store: ReceiptStore) -> SyncReceipt | None:
         """Return the receipt of an earlier try's sync, unless there is none or that sync has failed."""
         receipt, was_answered = store.load()
-        if receipt is None or not self._is_mine(receipt.baseline):
+        if receipt is None or not self._is_mine(receipt):
             return None
-        answer = hook.read(receipt.integration_id)
-        if not was_answered:
-            return self._requested_maybe(hook, store, receipt, answer)
-        if judge(answer.value, answer.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
-            self.log.info("The sync of an earlier try has failed: starting a new one.")
-            return None
-        self.log.info("Going on with the sync of an earlier try, %s.", receipt.sync_id or "which was running already")
-        return receipt
-
-    def _requested_maybe(
-        self, hook: FlokitHook, store: ReceiptStore, receipt: SyncReceipt, answer: Answer[Integration]
-    ) -> SyncReceipt:
-        """Go on after a try that may have ended before or after its request, with how the integration looks now."""
-        if receipt.baseline.status == IntegrationStatus.SYNCING:
+        look = hook.read(receipt.integration_id)
+        now, baseline = look.value, receipt.baseline
+        if was_answered:
+            if judge(now, look.at, receipt, start_timeout=self.start_timeout).readiness is Readiness.FAILED:
+                self.log.info("The sync of an earlier try has failed: starting a new one.")
+                return None
+            sync = receipt.sync_id or "which was running already"
+            self.log.info("Going on with the sync of an earlier try, %s.", sync)
+            return receipt
+        # That try may have ended before or after its request.
+        if baseline.status == IntegrationStatus.SYNCING:
             # The running sync may be ours or another one. So repeat the request with the same key and a new baseline.
-            receipt = replace(receipt, baseline=answer.value, triggered_at=answer.at)
-        elif answer.value.status == IntegrationStatus.SYNCING or has_synced_since(answer.value, receipt.baseline):
+            receipt = replace(receipt, baseline=now, triggered_at=look.at)
+        elif now.status == IntegrationStatus.SYNCING or has_synced_since(now, baseline):
             self.log.info("An earlier try ended during its request; a sync has begun since: going on with that one.")
             store.keep(receipt, requested=True)
             return receipt
@@ -207,7 +196,9 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
             return SyncReceipt(baseline.id, baseline, before.at, skipped=True)
         self.log.info("%s. Starting a sync.", state_of(baseline, before.at))
         receipt = SyncReceipt(baseline.id, baseline, before.at, idempotency_key=str(uuid.uuid4()))
-        if not store.available and baseline.status == IntegrationStatus.SYNCING and self._is_retry(context):
+        ti = context["ti"]
+        is_retry = ti.try_number > ti.max_tries - (self.retries or 0) + 1  # a cleared task gets a higher max_tries
+        if is_retry and not store.available and baseline.status == IntegrationStatus.SYNCING:
             self.log.info("A sync is running, which an earlier try may have started: waiting for that one.")
             return receipt
         return self._request(hook, store, receipt)
@@ -226,14 +217,9 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         store.keep(receipt, requested=True)
         return receipt
 
-    def _is_mine(self, integration: Integration) -> bool:
-        """Tell whether this is the integration to sync; a cleared run may have rendered another id."""
-        return self.integration_id == integration.id or self.integration_type == integration.type
-
-    def _is_retry(self, context: Context) -> bool:
-        """Tell whether this is not the first try since the task was scheduled or cleared."""
-        ti = context["ti"]
-        return bool(ti.try_number > ti.max_tries - (self.retries or 0) + 1)
+    def _is_mine(self, receipt: SyncReceipt) -> bool:
+        """Tell whether a receipt is for the integration to sync; a cleared run may have rendered another id."""
+        return self.integration_id == receipt.integration_id or self.integration_type == receipt.baseline.type
 
     def _wait(self, receipt: SyncReceipt) -> Wait:
         conditions = Conditions(
@@ -249,8 +235,8 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         receipt, _ = ReceiptStore(context).load()
         if receipt is None:
             raise FlokitWaitTimeoutError(
-                f"{self._owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: does "
-                "a triggerer run? A retry goes on with the sync if it is still running."
+                f"{self._check.owner}: Airflow ended the wait, as no triggerer did so within {duration(self.timeout)}: "
+                f"does a triggerer run? A retry goes on with the sync if it is still running."
             )
         return self._conclude(context, self._ask_last(self._wait(receipt)), receipt)
 

@@ -14,13 +14,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
-    conf,
     timezone,
 )
 
-from airflow_provider_flokit._airflow import BACKSTOP, DeferredTask, can_start_from_trigger, first_poke_at
+from airflow_provider_flokit._airflow import BACKSTOP, DEFERRABLE, DeferredTask, can_start_from_trigger, first_poke_at
 from airflow_provider_flokit.errors import FlokitError
-from airflow_provider_flokit.gate.conditions import START_TIMEOUT, TEMPLATED, Checker, Conditions
+from airflow_provider_flokit.gate.conditions import ARGUMENTS, START_TIMEOUT, TEMPLATED, Conditions
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.ui.link import LINKS
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 # Hooks and triggers are imported where they are used: reading a DAG must not import requests.
-
-_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
@@ -88,14 +85,14 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         receipt: Any = None,
         synced_after: datetime | str | XComArg | None = None,
         flokit_conn_id: str | XComArg = "flokit_default",
-        deferrable: bool = _DEFERRABLE,
+        deferrable: bool = DEFERRABLE,
         start_timeout: float = START_TIMEOUT,
         fail_on_disconnected: bool = True,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check = Checker(self._owner)
+        check = self._check
         self.integration_id = integration_id
         self.integration_type = integration_type
         self.receipt = receipt
@@ -104,6 +101,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         self.deferrable = check.flag("deferrable", deferrable)
         self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
         self.fail_on_disconnected = check.flag("fail_on_disconnected", fail_on_disconnected)
+        self.tolerate_failures = self.silent_fail
         check.choice(integration_id, integration_type, receipt)
         if receipt is None and start_timeout != START_TIMEOUT:
             check.no_effect("start_timeout", "without a receipt")
@@ -136,13 +134,7 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
                 return self._conclude(context, outcome or hook.wait_for(wait, self._interval), wait.conditions)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """
-        Look once.
-
-        :param context: The task's context.
-        :return: False if the wait goes on, else the states
-        :raises FlokitSyncFailedError: if an integration has failed
-        """
+        """Look once; return False if the wait goes on, else the states."""
         from airflow_provider_flokit.hooks.flokit import FlokitHook
 
         wait = self._new_wait(context)
@@ -184,18 +176,16 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         )
 
     def _arguments(self) -> dict[str, Any]:
-        names = (*TEMPLATED, "flokit_conn_id", "start_timeout", "fail_on_disconnected")
-        return {**{name: getattr(self, name) for name in names}, "tolerate_failures": self.silent_fail}
+        return {name: getattr(self, name) for name in ARGUMENTS}
 
     def _conditions(self) -> Conditions:
-        to_utc = timezone.convert_to_utc
-        return Conditions.of(self._arguments(), owner=self._owner, to_utc=to_utc, required=self._given)
+        owner, to_utc = self._check.owner, timezone.convert_to_utc
+        return Conditions.of(self._arguments(), owner=owner, to_utc=to_utc, required=self._given)
 
     def _new_wait(self, context: Context) -> Wait:
         """Begin the wait, or go on with the wait of earlier pokes."""
         conditions, log = self._conditions(), cast("Logger", self.log)
-        rescheduled = self.reschedule and not self.deferrable
-        first = first_poke_at(context, self.retries or 0) if rescheduled else None
+        first = first_poke_at(context, self.retries or 0) if self.reschedule else None
         if first is None:
             return Wait(conditions, log, self.timeout)
         elapsed = (timezone.utcnow() - first).total_seconds()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.providers.common.compat.sdk import Asset
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.sdk import DAG, Asset
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_flokit.assets.flokit import (
     convert_asset_to_openlineage,
@@ -16,6 +17,7 @@ from airflow_provider_flokit.assets.flokit import (
     sanitize_uri,
 )
 from airflow_provider_flokit.errors import FlokitArgumentError
+from airflow_provider_flokit.operators.flokit import FlokitTriggerSyncOperator
 from airflow_provider_flokit.triggers.flokit import FlokitSyncedTrigger
 
 STRIPE = "int_01hx4j7stripe"
@@ -33,16 +35,24 @@ def test_it_is_the_integration_of_a_connection() -> None:
 
 @needs_airflow_3
 def test_it_takes_what_every_asset_takes() -> None:
-    """Its name comes from the arguments unless one is given; watchers and group are handed on, no bare trigger."""
+    """Its name comes from the arguments unless one is given; watchers and group are handed on."""
     from airflow.sdk import AssetWatcher
 
     watcher = AssetWatcher(name="stripe", trigger=FlokitSyncedTrigger(integration_id=STRIPE))
     asset: Any = flokit_asset(STRIPE, flokit_conn_id="c", watchers=[watcher], group="flokit")
     assert (asset.name, asset.watchers, asset.group) == (f"c/{STRIPE}", [watcher], "flokit")
     assert flokit_asset(STRIPE, name="stripe").name == "stripe"
-    # Airflow would only say later that a trigger has no attribute 'name'.
-    with pytest.raises(FlokitArgumentError, match=r"AssetWatcher\(name=\.\.\., trigger="):
-        flokit_asset(STRIPE, watchers=[FlokitSyncedTrigger(STRIPE)])
+
+
+@needs_airflow_3
+def test_a_trigger_that_is_given_as_a_watcher_is_told_when_airflow_reads_the_dag() -> None:
+    """Airflow would only say that a trigger has no attribute 'name'; its import error shows what to write instead."""
+    with DAG("d", schedule=[flokit_asset(STRIPE, watchers=[FlokitSyncedTrigger(STRIPE)])]) as dag:
+        FlokitTriggerSyncOperator(task_id="sync", integration_id=STRIPE)
+    module = importlib.import_module("airflow.serialization.serialized_objects")
+    serialization = module.DagSerialization if AIRFLOW_V_3_2_PLUS else module.SerializedDAG
+    with pytest.raises(Exception, match=r"AssetWatcher\(name=\.\.\., trigger=FlokitSyncedTrigger\("):
+        serialization.to_dict(dag)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,7 @@ def test_airflow_normalises_it(written: str, normal: str) -> None:
 def test_a_malformed_one_is_refused(uri: str) -> None:
     """The error says what the URI looks like, or what is wrong with an id. Airflow 3 asks; Airflow 2 only warns."""
     for check in (lambda: sanitize_uri(urlsplit(uri)), *([lambda: Asset(uri=uri)] if AIRFLOW_V_3_0_PLUS else [])):
-        with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id|connection"):
+        with pytest.raises(ValueError, match=r"flokit://CONNECTION/INTEGRATION|integration_id|flokit_conn_id"):
             check()
 
 
