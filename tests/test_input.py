@@ -32,6 +32,7 @@ OPERATOR, SENSOR = FlokitTriggerSyncOperator, FlokitIntegrationSensor
         (OPERATOR, {"timeout": "30"}, "timeout is"),
         (OPERATOR, {"start_timeout": -1}, "start_timeout is"),
         (OPERATOR, {"skip_if_synced_within": 5}, "skip_if_synced_within is"),
+        (OPERATOR, {"skip_if_synced_within": timedelta(hours=-1)}, "skip_if_synced_within is"),
         (OPERATOR, {"integration_id": None}, "give exactly one of integration_id and integration_type"),
         (OPERATOR, {"integration_type": "stripe"}, "give exactly one of"),
         (SENSOR, {"deferrable": "true"}, "deferrable is"),

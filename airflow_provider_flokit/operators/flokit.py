@@ -104,7 +104,7 @@ class FlokitTriggerSyncOperator(DeferredTask, BaseOperator):
         self.timeout = check.seconds("timeout", timeout)
         self.start_timeout = check.seconds("start_timeout", start_timeout, zero=True)
         within: object = skip_if_synced_within
-        if not isinstance(within, timedelta | None):
+        if within is not None and not (isinstance(within, timedelta) and within >= timedelta(0)):
             raise check.wrong("skip_if_synced_within", f"is {shown(repr(within))}", "give e.g. timedelta(hours=1)")
         self.skip_if_synced_within = skip_if_synced_within
         if (integration_id is None) == (integration_type is None):
