@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_provider_flokit.api.client import Answer
-from airflow_provider_flokit.api.settings import unknown_extras_warning
 from airflow_provider_flokit.errors import FlokitError, FlokitNotFoundError, FlokitUnreachableError, shown
 from airflow_provider_flokit.gate.snapshot import Snapshot
 from airflow_provider_flokit.gate.words import listed, name_of
@@ -74,8 +73,7 @@ def connected(client: FlokitClient, attempts: Attempts) -> str:
     states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     text = f"Connected: {len(found)} integration{'' if len(found) == 1 else 's'}"
     text += f" ({states}): {listed(map(name_of, found))}" if found else ""
-    warning = unknown_extras_warning(client.settings)
-    return f"{text}. {warning}" if warning else text
+    return f"{text}. {client.settings.warning}" if client.settings.warning else text
 
 
 def not_connected(error: FlokitError, conn_id: str) -> str:

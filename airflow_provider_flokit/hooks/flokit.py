@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_flokit.api.attempts import Attempts, in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
 from airflow_provider_flokit.api.retry import Backoff
-from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
+from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitConnectionNotFoundError, FlokitError
 from airflow_provider_flokit.hooks import _form
 from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_one, read_singly
@@ -55,8 +55,8 @@ class _ClientHook(BaseHook):
         if self._client is not None and self._client.settings == settings:
             return self._client
         self._close()
-        if warning := unknown_extras_warning(settings):
-            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
+        if settings.warning:
+            log.warning("Airflow connection %r: %s", self.flokit_conn_id, settings.warning)
         client = FlokitClient(settings)
         if self._in_block:
             self._client = client
