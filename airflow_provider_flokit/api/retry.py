@@ -1,8 +1,4 @@
-"""
-Which failures are retried, and how long to wait before the next attempt.
-
-Single calls, waits in a worker and the shared poll use the same rules.
-"""
+"""How long to wait before the next attempt: the same for single calls, waits in a worker and the shared poll."""
 
 from __future__ import annotations
 
@@ -19,16 +15,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_flokit.errors import FlokitError
 
-RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})  # all other errors are final
-
 BACKOFF_BASE: Final = 0.5  # the longest pause before the second attempt, in seconds
 BACKOFF_CAP: Final = 30.0  # the longest pause between two attempts, unless Retry-After asks for more
 
-RETRY_AFTER_LIMIT: Final = 300.0
-"""The longest ``Retry-After`` that a call outside a wait accepts, in seconds; if it is longer, the call gives up."""
-
-LONGEST_PAUSE: Final = 3600.0
-"""The longest ``Retry-After`` that is believed, in seconds: one wrong header must not stop a watcher for days."""
+RETRY_AFTER_LIMIT: Final = 300.0  # seconds; a call outside a wait gives up if Retry-After asks for more
+LONGEST_PAUSE: Final = 3600.0  # the longest Retry-After believed: one wrong header must not stop a watcher for days
 
 
 def delay(failures: int, jitter: float, retry_after: float = 0.0) -> float:

@@ -37,11 +37,7 @@ class FlokitSettings:
 
     @classmethod
     def from_connection(cls, conn_id: str, conn: Any) -> FlokitSettings:
-        """
-        Check the fields of an Airflow connection; a :class:`FlokitConfigError` names the connection and the field.
-
-        The values of ``extra`` may be JSON values or texts; empty values are ignored.
-        """
+        """Check the fields of an Airflow connection; the error for a wrong one names the connection and the field."""
         try:
             extras = _extras(conn.extra)
             unknown = shown(", ".join(name for name in extras if name not in EXTRAS))
@@ -54,7 +50,7 @@ class FlokitSettings:
                 warning=f"Extras that have no effect: {unknown}. Known extras: {', '.join(EXTRAS)}." if unknown else "",
                 **known,
             )
-        except _WrongFieldError as error:
+        except FlokitConfigError as error:
             raise FlokitConfigError(f"Airflow connection {conn_id!r}: {error}.") from None
 
     def redact(self, text: str) -> str:
@@ -68,10 +64,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.rstrip(".") == "localhost"
-
-
-class _WrongFieldError(Exception):
-    """A field, and what is wrong with it."""
 
 
 EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -91,14 +83,14 @@ EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 
 def _extras(extra: Any) -> dict[str, Any]:
-    """Return the extras that are not empty, known ones checked."""
+    """Return the extras that are not empty, known ones checked; their values may be JSON values or texts."""
     fields = _decoded(extra or {})
     if not isinstance(fields, dict):
-        raise _WrongFieldError("extra is not a JSON object")
+        raise FlokitConfigError("extra is not a JSON object")
     extras = {name: value for name, text in fields.items() if (value := _decoded(text)) not in (None, "")}
     for name, (is_right, problem) in EXTRAS.items():
         if name in extras and not is_right(extras[name]):
-            raise _WrongFieldError(f"extra {name!r} {problem}")
+            raise FlokitConfigError(f"extra {name!r} {problem}")
     return extras
 
 
@@ -112,11 +104,11 @@ def _decoded(value: Any) -> Any:
 
 def _api_key(password: str | None) -> str:
     if not password:
-        raise _WrongFieldError(
+        raise FlokitConfigError(
             "API Key (password) is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
         )
     if not re.fullmatch(r"[!-~]+", password):
-        raise _WrongFieldError(
+        raise FlokitConfigError(
             "API Key (password) holds characters that an HTTP header cannot carry, such as a line break at its end. "
             "Copy it anew"
         )
@@ -127,7 +119,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, insecur
     """Return scheme, host and port; those in the field host win over the fields schema and port."""
     text, schema = (host or DEFAULT_HOST).strip(), (schema or "https").lower()
     if schema not in ("http", "https"):
-        raise _WrongFieldError("schema is neither http nor https")
+        raise FlokitConfigError("schema is neither http nor https")
     if "://" not in text:
         is_ipv6 = text.count(":") > 1 and "[" not in text  # without brackets, as Airflow's URI form gives it
         text = f"{schema}://[{text}]" if is_ipv6 else f"{schema}://{text}"
@@ -136,12 +128,12 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, insecur
     except LocationParseError:
         url = Url()
     if url.scheme not in ("http", "https") or not url.host or url.auth or url.request_uri != "/" or url.fragment:
-        raise _WrongFieldError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
+        raise FlokitConfigError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
     number = url.port or port
     if number and number not in range(1, 65536):
-        raise _WrongFieldError("port is not between 1 and 65535")
+        raise FlokitConfigError("port is not between 1 and 65535")
     if url.scheme == "http" and not is_loopback(url.host) and not insecure:
-        raise _WrongFieldError(
+        raise FlokitConfigError(
             "API URL (host) is plain http: the API key would cross the network unencrypted. Use https, or accept that "
             "with the extra allow_insecure_http set to true"
         )
