@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_provider_flokit import get_provider_info
 from airflow_provider_flokit.api.attempts import in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
 from airflow_provider_flokit.api.retry import Backoff
@@ -24,7 +25,7 @@ from airflow_provider_flokit.errors import (
 )
 from airflow_provider_flokit.gate.snapshot import Snapshot
 from airflow_provider_flokit.gate.words import listed, name_of
-from airflow_provider_flokit.hooks import _form
+from airflow_provider_flokit.hooks._form import widgets
 from airflow_provider_flokit.lineage import collect
 
 if TYPE_CHECKING:
@@ -254,12 +255,13 @@ class FlokitHook(_ClientHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the connection form's labels."""
-        return _form.labels()
+        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        return {name.replace("-", "_"): item for name, item in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's extra fields."""
-        return _form.widgets()
+        return widgets()
 
 
 class _ThreadHook(FlokitHook):
