@@ -101,14 +101,8 @@ class FlokitClient:
 
     def get(self, integration_id: str, patience: float = math.inf) -> Answer[Integration]:
         """Read one integration, with its ``sync_stats``."""
-
-        def read(body: bytes) -> Integration:
-            integration = self._integration(_object(body).get("integration"))
-            if integration.id != integration_id:
-                raise MalformedDataError("'integration' is another one than was asked for")
-            return integration
-
-        return self._call(_Request(f"reading {integration_id}", "GET", _path(integration_id), read), patience)
+        request = _Request(f"reading {integration_id}", "GET", _path(integration_id), self._read_integration)
+        return self._call(request, patience)
 
     def sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
         """Start a sync and return its sync_id; all attempts send the same ``Idempotency-Key``; default: a new one."""
@@ -219,6 +213,9 @@ class FlokitClient:
                     self._warned_of.add(name)
         self._last_list = body, (found, malformed)
         return found, malformed
+
+    def _read_integration(self, body: bytes) -> Integration:
+        return self._integration(_object(body).get("integration"))
 
     def _integration(self, data: object) -> Integration:
         integration = Integration.from_json(data)
