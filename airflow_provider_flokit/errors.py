@@ -40,10 +40,16 @@ SHOWN_LENGTH = 500
 
 
 class FlokitError(AirflowException):
-    """Root of all exceptions of this package."""
+    """
+    Root of all exceptions of this package.
 
-    retry_after: float | None = None
-    """Seconds that FloKit asked to wait; None if it did not."""
+    :param message: What happened and what to do.
+    :param retry_after: Seconds that FloKit asked to wait; None if it did not.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class FlokitPermanentError(FlokitError, AirflowFailException):
@@ -59,16 +65,7 @@ class FlokitArgumentError(FlokitPermanentError, ValueError):
 
 
 class FlokitAPIError(FlokitError):
-    """
-    The API could not be asked, or its answer could not be used; a later attempt may succeed.
-
-    :param message: What happened and what to do.
-    :param retry_after: Seconds that the server asked to wait; None if it did not.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    """The API could not be asked, or its answer could not be used; a later attempt may succeed."""
 
 
 class FlokitAuthenticationError(FlokitPermanentError):

@@ -227,3 +227,17 @@ def test_a_triggered_sync_is_an_output_and_a_read_integration_an_input(
     assert collector.collected_assets.outputs == []
     call("trigger_sync")
     assert [each.asset.uri for each in collector.collected_assets.outputs] == [URI]
+
+
+@pytest.mark.parametrize("kind", [FlokitHook, FlokitAsyncHook], ids=["sync", "async"])
+def test_an_integration_that_one_hook_reads_twice_is_one_input(
+    flokit: SimulatedFlokit, collector: Any, kind: Any
+) -> None:
+    """Airflow counts the calls of a hook, and tells the uses of two hooks apart."""
+    flokit.add_integration(STRIPE)
+    hook = kind()
+    for _ in range(2):
+        result = hook.get_integration(STRIPE)
+        if kind is FlokitAsyncHook:
+            asyncio.run(result)
+    assert [each.count for each in collector.collected_assets.inputs] == [2]

@@ -1,9 +1,10 @@
-"""The attempts of one call, and how an event loop makes a call."""
+"""How an event loop makes a call: in a thread of its own, until the call ends or nobody waits for it any more."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -16,25 +17,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OVERDUE: Final = 5.0
-"""Seconds after its timeout at which an attempt is given up, e.g. if a name server hangs or headers come slowly."""
+_OVERDUE: Final = 5.0  # seconds after its timeout: a name server may hang, or headers come slowly
 
 
 class Attempts:
-    """
-    The attempts of one call, and whether somebody still waits for it.
+    """The attempts of one call, and whether somebody still waits for it."""
 
-    :param retries: Attempts after the first; None: the connection's ``retry_limit``.
-    :param patience: Seconds that all pauses together may take; default: no limit.
-    """
-
-    def __init__(self, retries: int | None = None, patience: float = float("inf")) -> None:
-        self.retries = retries
-        self.patience = patience
-        self.overdue_at = float("inf")
-        """Monotonic time at which an attempt that has not ended is given up."""
-        self.given_up = threading.Event()
-        """Set if nobody waits for the call any more: no further attempt begins."""
+    def __init__(self) -> None:
+        self.overdue_at = math.inf  # monotonic time at which an attempt that has not ended is given up
+        self.given_up = threading.Event()  # nobody waits for the call any more: no further attempt begins
 
     def begin(self, timeout: float) -> None:
         """Note that an attempt begins, which should end within its timeout; raise if nobody waits for the call."""
@@ -44,26 +35,28 @@ class Attempts:
 
     def pause(self, seconds: float) -> None:
         """Wait before the next attempt; stop if nobody waits for the call any more."""
-        self.overdue_at = float("inf")
+        self.overdue_at = math.inf
         self.given_up.wait(seconds)
 
 
-async def in_thread(call: Callable[[], T], attempts: Attempts, conn_id: str) -> T:
-    """
-    Make a call in its own daemon thread; in a shared executor it could block other calls and the end of the process.
+ATTEMPTS: Final = contextvars.ContextVar[Attempts]("flokit_attempts")
+"""Those of the call that an event loop makes in this thread; a worker has none."""
 
-    The attempts are given up if this coroutine is cancelled, or if one of them does not end.
-    """
+
+async def in_thread(call: Callable[[], T], conn_id: str) -> T:
+    """Make a call in its own daemon thread; give it up if nobody awaits it any more, or if an attempt does not end."""
+    # In a shared executor a slow call could block other calls and the end of the process.
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()
 
     def run() -> None:
+        ATTEMPTS.set(attempts)
         try:
             answer.set_result(call())
         except BaseException as error:  # the caller decides what to do
             answer.set_exception(error)
 
-    future = asyncio.wrap_future(answer)
+    attempts, future = Attempts(), asyncio.wrap_future(answer)
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="flokit-call", daemon=True).start()
     try:
         while not future.done():

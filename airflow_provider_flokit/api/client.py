@@ -1,20 +1,18 @@
-"""
-FloKit's three endpoints over one ``requests.Session``: send, retry, read the answer, report errors.
-
-Both hooks use this client; the asynchronous hook calls it in a thread. Only public parts of requests are used.
-"""
+"""FloKit's three endpoints over one ``requests.Session``: send, retry, read the answer, report errors."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import math
 import re
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -23,6 +21,7 @@ import urllib3
 
 from airflow_provider_flokit import __version__
 from airflow_provider_flokit.api import retry
+from airflow_provider_flokit.api.attempts import ATTEMPTS, Attempts
 from airflow_provider_flokit.api.settings import is_loopback
 from airflow_provider_flokit.errors import (
     FlokitAPIError,
@@ -44,7 +43,6 @@ from airflow_provider_flokit.models import Integration, MalformedDataError, as_u
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_provider_flokit.api.attempts import Attempts
     from airflow_provider_flokit.api.settings import FlokitSettings
 
 log = logging.getLogger(__name__)
@@ -52,8 +50,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LIST_PATH: Final = "/v1/integrations"
-BODY_LIMIT: Final = 16 * 1024 * 1024
-"""The largest answer in bytes; a list of 10,000 integrations has about 2 MiB."""
+BODY_LIMIT: Final = 16 * 1024 * 1024  # bytes; a list of 10,000 integrations has about 2 MiB
 
 _FAILURES: Final = (OSError, urllib3.exceptions.HTTPError)  # the exceptions of requests are OSErrors
 _CHECK_URL: Final = "Check the connection's API URL (host)"
@@ -78,7 +75,7 @@ class _Request(Generic[T]):
     method: str
     path: str
     read: Callable[[bytes], T]
-    idempotency_key: str | None = None
+    headers: Mapping[str, str] | None = None
 
 
 class FlokitClient:
@@ -88,155 +85,118 @@ class FlokitClient:
         self.settings = settings
         self.session = _Session()
         self.session.auth = _KeyAuth(settings)
-        self.session.headers.update(
-            {"Accept": "application/json", "User-Agent": f"airflow-provider-flokit/{__version__}"}
-        )
+        self.session.headers["Accept"] = "application/json"
+        self.session.headers["User-Agent"] = f"airflow-provider-flokit/{__version__}"
         self.session.verify = settings.verify
         self.session.proxies = _proxies(settings)
-        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] | None = None  # with the body's digest
+        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] = b"", ([], 0)
         self._warned_of: set[str] = set()
 
-    def close(self) -> None:
-        """Close the connections."""
-        self.session.close()
-
-    def list(self, attempts: Attempts) -> Answer[Sequence[Integration]]:
+    def list(self, patience: float = math.inf) -> Answer[Sequence[Integration]]:
         """List all integrations except malformed ones; as long as the answer is the same, return the same object."""
-        answer = self._call(_Request("listing the integrations", "GET", LIST_PATH, self._read_list), attempts)
-        found, malformed = answer.value
-        return Answer(found, answer.at, malformed)
+        request = _Request("listing the integrations", "GET", LIST_PATH, self._read_list)
+        answer = self._call(request, patience)
+        integrations, malformed = answer.value
+        return Answer(integrations, answer.at, malformed)
 
-    def get(self, integration_id: str, attempts: Attempts) -> Answer[Integration]:
+    def get(self, integration_id: str, patience: float = math.inf) -> Answer[Integration]:
         """Read one integration, with its ``sync_stats``."""
+        request = _Request(f"reading {integration_id}", "GET", _path(integration_id), self._read_integration)
+        return self._call(request, patience)
 
-        def read(body: bytes) -> Integration:
-            integration = self._integration(_object(body).get("integration"))
-            if integration.id != integration_id:
-                raise MalformedDataError("'integration' is another one than was asked for")
-            return integration
-
-        return self._call(_Request(f"reading {integration_id}", "GET", _path(integration_id), read), attempts)
-
-    def sync(self, integration_id: str, idempotency_key: str | None, attempts: Attempts) -> Answer[str]:
+    def sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
         """Start a sync and return its sync_id; all attempts send the same ``Idempotency-Key``; default: a new one."""
         key: Any = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         if not isinstance(key, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", key):
             raise FlokitArgumentError("idempotency_key must be printable ASCII without spaces around it.")
         doing, path = f"triggering a sync of {integration_id}", f"{_path(integration_id)}/sync"
-        return self._call(_Request(doing, "POST", path, _read_sync_id, key), attempts)
+        return self._call(_Request(doing, "POST", path, _read_sync_id, {"Idempotency-Key": key}))
 
-    def _call(self, request: _Request[T], attempts: Attempts) -> Answer[T]:
-        """Send a request until it succeeds, fails for good, or no attempt is left."""
-        backoff, paused = retry.Backoff(), 0.0
-        retries = self.settings.retry_limit if attempts.retries is None else attempts.retries
+    def _call(self, request: _Request[T], patience: float = math.inf) -> Answer[T]:
+        """Send a request until it succeeds, fails for good, or no attempt is left; pause ``patience`` s at most."""
+        attempts, backoff = ATTEMPTS.get(None) or Attempts(), retry.Backoff()
         while True:
             attempts.begin(self.settings.timeout)
             outcome = self._attempt(request)
             if isinstance(outcome, Answer):
                 return outcome
             pause = backoff.add(outcome)
-            paused += pause
-            if not isinstance(outcome, FlokitAPIError) or backoff.failures > retries or attempts.given_up.is_set():
+            patience -= pause
+            if not isinstance(outcome, FlokitAPIError) or backoff.failures > self.settings.retry_limit or patience < 0:
                 raise outcome
-            if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT or paused > attempts.patience:
+            if (outcome.retry_after or 0.0) > retry.RETRY_AFTER_LIMIT or attempts.given_up.is_set():
                 raise outcome
             log.warning("%s Trying again in %.1f s.", outcome, pause)
             attempts.pause(pause)
 
     def _attempt(self, request: _Request[T]) -> Answer[T] | FlokitError:
-        """
-        Send a request once.
-
-        Errors are returned, not raised here: if they were raised, their context would be an exception of requests,
-        which holds the key.
-        """
-        timeout, sent = self.settings.timeout, time.monotonic()
+        """Send a request once; return errors: raised here, they would hold an exception of requests, with the key."""
+        timeout, began = self.settings.timeout, time.monotonic()
         try:
             with self.session.request(
                 request.method,
                 f"{self.settings.base_url}{request.path}",
-                headers={"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None,
+                headers=request.headers,
                 timeout=timeout,
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = bytearray()
-                # read1() returns what has arrived; read() and iter_content() wait for a whole piece, even if it comes
-                # very slowly. urllib3 1.26 has no read1().
-                read = getattr(response.raw, "read1", response.raw.read)
-                while piece := read(1 << 16, decode_content=True):
-                    body += piece
-                    if len(body) > BODY_LIMIT:
-                        return self._malformed(request, response, f"it is larger than {BODY_LIMIT >> 20} MiB")
-                    if time.monotonic() - sent > timeout:
-                        return self._unanswered(request, f"timed out after {timeout:g} s")
+                body = _body(response, began + timeout)
         except _FAILURES as error:
-            return self._unanswered(request, _reason(error, timeout))
-        return self._read(request, response, bytes(body))
-
-    def _read(self, request: _Request[T], response: requests.Response, body: bytes) -> Answer[T] | FlokitError:
-        """Return the value of an answer, or its error."""
-        if not requests.codes.ok <= response.status_code < requests.codes.multiple_choices:
+            said = f"no answer from {self.settings.base_url}: {_reason(error, timeout)}"
+            todo = f"{_CHECK_URL}, the network and FloKit's status"
+            return self._error(FlokitUnreachableError, request, said, todo)
+        if response.status_code not in range(200, 300):
             return self._refusal(request, response, body)
         try:
             return Answer(request.read(body), _server_time(response))
-        except MalformedDataError as error:
-            return self._malformed(request, response, str(error))
-        except ValueError:
-            return self._malformed(request, response, "it is not JSON")
+        except ValueError as error:
+            problem = error if isinstance(error, MalformedDataError) else "it is not JSON"
+            said = f"HTTP {response.status_code}, but not the documented answer: {problem}"
+            return self._error(FlokitResponseError, request, said, f"{_CHECK_URL}; it may not be FloKit's API")
 
     def _refusal(self, request: _Request[Any], response: requests.Response, body: bytes) -> FlokitError:
-        status, said = response.status_code, f"HTTP {response.status_code}{self._said(body)}"
-        if status in retry.RETRIED_STATUSES:
-            asked = retry.parse_retry_after(response.headers.get("Retry-After"), _server_time(response))
-            todo = "Try again later" if asked is None else f"Try again in {asked:.0f} s, as FloKit asks"
-            kind = FlokitRateLimitError if status == requests.codes.too_many_requests else FlokitServerError
-            return kind(self._message(request, said, todo), retry_after=asked)
-        if status == requests.codes.conflict and request.method == "POST":
-            message = self._message(request, said, "A sync is running already; wait for it")
-            return FlokitSyncAlreadyRunningError(message, at=_server_time(response))
-        if response.is_redirect:
-            where = shown(urljoin(response.url, response.headers["Location"]))
-            said = f"HTTP {status} leads to {where}, and the API key is not sent there"
-            todo = "If that is FloKit's API, set it as the connection's API URL (host)"
-            return FlokitRequestError(self._message(request, said, todo))
-        kinds: Mapping[int, tuple[type[FlokitError], str]] = {
-            401: (
-                FlokitAuthenticationError,
-                "Put a valid API key into the connection (a rotated key is no longer valid)",
-            ),
-            403: (FlokitPermissionError, _READ_WRITE if request.method == "POST" else "The API key may not do this"),
-            404: (FlokitNotFoundError, _CHECK_URL if request.path == LIST_PATH else _CHECK_ID),
-        }
-        error, todo = kinds.get(status, (FlokitRequestError, f"A repeat would not change this. {_CHECK_URL}"))
-        return error(self._message(request, said, todo))
+        """Return the error for a status that is no success."""
+        kind: Callable[[str], FlokitError] = FlokitRequestError
+        todo = f"A repeat would not change this. {_CHECK_URL}"
+        at, said = _server_time(response), f"HTTP {response.status_code}{self._message(body)}"
+        match response.status_code, request.method:
+            case 429 | 500 | 502 | 503 | 504 as status, _:
+                asked = retry.parse_retry_after(response.headers.get("Retry-After"), at)
+                todo = "Try again later" if asked is None else f"Try again in {asked:.0f} s, as FloKit asks"
+                limited = status == requests.codes.too_many_requests
+                kind = partial(FlokitRateLimitError if limited else FlokitServerError, retry_after=asked)
+            case 401, _:
+                kind = FlokitAuthenticationError
+                todo = "Put a valid API key into the connection (a rotated key is no longer valid)"
+            case 403, method:
+                kind = FlokitPermissionError
+                todo = _READ_WRITE if method == "POST" else "The API key may not do this"
+            case 404, _:
+                kind, todo = FlokitNotFoundError, _CHECK_URL if request.path == LIST_PATH else _CHECK_ID
+            case 409, "POST":
+                kind = partial(FlokitSyncAlreadyRunningError, at=at)
+                todo = "A sync is running already; wait for it"
+            case _ if response.is_redirect:
+                where = shown(urljoin(response.url, response.headers["Location"]))
+                said = f"HTTP {response.status_code} leads to {where}, and the API key is not sent there"
+                todo = "If that is FloKit's API, set it as the connection's API URL (host)"
+        return self._error(kind, request, said, todo)
 
-    def _malformed(self, request: _Request[Any], response: requests.Response, problem: str) -> FlokitResponseError:
-        said = f"HTTP {response.status_code}, but not the documented answer: {problem}"
-        return FlokitResponseError(self._message(request, said, f"{_CHECK_URL}; it may not be FloKit's API"))
-
-    def _unanswered(self, request: _Request[Any], reason: str) -> FlokitUnreachableError:
-        said = f"no answer from {self.settings.base_url}: {reason}"
-        return FlokitUnreachableError(self._message(request, said, f"{_CHECK_URL}, the network and FloKit's status"))
-
-    def _message(self, request: _Request[Any], said: str, todo: str) -> str:
+    def _error(self, kind: Callable[[str], FlokitError], request: _Request[Any], said: str, todo: str) -> FlokitError:
         text = f"FloKit, {request.doing} (connection {self.settings.conn_id!r}): {said}. {todo}."
-        return self.settings.redact(text)
+        return kind(self.settings.redact(text))
 
-    def _said(self, body: bytes) -> str:
+    def _message(self, body: bytes) -> str:
         """Return FloKit's own message, "" if there is none."""
-        try:
+        message = None
+        with suppress(ValueError):
             fields = _object(body)
-        except ValueError:
-            return ""
-        message = fields.get("message") or fields.get("error")
-        if not message or not isinstance(message, str):
-            return ""
-        return f": {shown(self.settings.redact(message)).rstrip('.')}"
+            message = fields.get("message") or fields.get("error")
+        return f": {shown(self.settings.redact(message)).rstrip('.')}" if isinstance(message, str) else ""
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
-        digest = hashlib.sha256(body).digest()
-        if self._last_list is not None and digest == self._last_list[0]:
+        if body == self._last_list[0]:
             return self._last_list[1]
         entries = _object(body).get("integrations")
         if not isinstance(entries, list):
@@ -251,8 +211,11 @@ class FlokitClient:
                 if name not in self._warned_of:
                     log.warning("FloKit lists an integration that cannot be used, id %s: %s", name, error)
                     self._warned_of.add(name)
-        self._last_list = (digest, (found, malformed))
+        self._last_list = body, (found, malformed)
         return found, malformed
+
+    def _read_integration(self, body: bytes) -> Integration:
+        return self._integration(_object(body).get("integration"))
 
     def _integration(self, data: object) -> Integration:
         integration = Integration.from_json(data)
@@ -306,6 +269,19 @@ def _reason(error: Exception, timeout: float) -> str:
     return f"{what} ({shown(cause)})"
 
 
+def _body(response: requests.Response, until: float) -> bytes:
+    """Read an answer's body until a time of the monotonic clock; a little more than the limit at most."""
+    # read1() returns what has arrived; read() and iter_content() wait for a whole piece, even if it comes very slowly.
+    # urllib3 1.26 has no read1().
+    read = getattr(response.raw, "read1", response.raw.read)
+    body = bytearray()
+    while len(body) <= BODY_LIMIT and (piece := read(1 << 16, decode_content=True)):
+        body += piece
+        if time.monotonic() > until:
+            raise TimeoutError
+    return bytes(body)
+
+
 def _server_time(response: requests.Response) -> datetime:
     try:
         return as_utc(parsedate_to_datetime(response.headers["Date"]))
@@ -318,6 +294,8 @@ def _path(integration_id: str) -> str:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
+    if len(body) > BODY_LIMIT:
+        raise MalformedDataError(f"it is larger than {BODY_LIMIT >> 20} MiB")
     data = json.loads(body)
     return data if isinstance(data, dict) else {}
 

@@ -1,8 +1,4 @@
-"""
-Which failures are retried, and how long to wait before the next attempt.
-
-Single calls, waits in a worker and the shared poll use the same rules.
-"""
+"""How long to wait before the next attempt: the same for single calls, waits in a worker and the shared poll."""
 
 from __future__ import annotations
 
@@ -19,32 +15,19 @@ if TYPE_CHECKING:
 
     from airflow_provider_flokit.errors import FlokitError
 
-RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-"""HTTP statuses that the next attempt may not get; all other errors are final."""
+BACKOFF_BASE: Final = 0.5  # the longest pause before the second attempt, in seconds
+BACKOFF_CAP: Final = 30.0  # the longest pause between two attempts, unless Retry-After asks for more
 
-BACKOFF_BASE: Final = 0.5
-"""The longest pause before the second attempt, in seconds."""
-
-BACKOFF_CAP: Final = 30.0
-"""The longest pause between two attempts, in seconds, unless ``Retry-After`` asks for more."""
-
-RETRY_AFTER_LIMIT: Final = 300.0
-"""The longest ``Retry-After`` that a call outside a wait accepts, in seconds; if it is longer, the call gives up."""
+RETRY_AFTER_LIMIT: Final = 300.0  # seconds; a call outside a wait gives up if Retry-After asks for more
+LONGEST_PAUSE: Final = 3600.0  # the longest Retry-After believed: one wrong header must not stop a watcher for days
 
 
-LONGEST_PAUSE: Final = 3600.0
-"""The longest ``Retry-After`` that is believed, in seconds: one wrong header must not stop a watcher for days."""
-
-
-def delay(failures: int, jitter: float, retry_after: float | None = None) -> float:
+def delay(failures: int, jitter: float, retry_after: float = 0.0) -> float:
     """
-    Return the seconds to wait before the next attempt.
+    Return the seconds to wait after so many failures in a row, with a jitter from 0 to 1.
 
     Without ``Retry-After``: 0.5, 1, 2, 4 ... 30, minus a random part, up to half. With it: at random from once to twice
     ``Retry-After``, so that many clients do not come back at the same moment.
-
-    :param failures: Failures in a row so far, at least 1.
-    :param jitter: A random number from 0 to 1.
     """
     if retry_after:
         return retry_after * (1.0 + jitter)

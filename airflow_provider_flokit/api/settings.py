@@ -11,61 +11,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
 from airflow_provider_flokit.errors import FlokitConfigError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT_HOST: Final = "https://api.flokit.ai"
-_URL: Final = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?/?")
-"""The field host in lower case: scheme and port are optional."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlokitSettings:
-    """
-    The checked settings of one connection.
+    """The checked settings of one connection; its repr shows no secret."""
 
-    :param conn_id: Id of the Airflow connection, for messages.
-    :param base_url: Scheme, host and port, without a trailing slash.
-    :param api_key: The API key; not in the repr.
-    :param timeout: Seconds for connecting, for each wait for data, and from the request to the end of the body.
-    :param retry_limit: Attempts per request after the first.
-    :param verify: Whether to check TLS certificates, or the path of the CA bundle to check them with.
-    :param proxies: Proxies as requests takes them. If empty, those of the environment are used. Not in the repr: the
-        URLs may hold passwords.
-    :param unknown_extras: Names of extras that have no effect; often a typing error.
-    """
-
-    conn_id: str
-    base_url: str
+    conn_id: str  # for messages
+    base_url: str  # scheme, host and port, without a trailing slash
     api_key: str = field(repr=False)
-    timeout: float = 30.0
-    retry_limit: int = 4
-    verify: bool | str = True
-    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
-    unknown_extras: tuple[str, ...] = ()
+    timeout: float = 30.0  # seconds for connecting, for each wait for data, and from the request to the end of the body
+    retry_limit: int = 4  # attempts per request after the first
+    verify: bool | str = True  # or the path of the CA bundle
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)  # as requests takes them; may hold passwords
+    warning: str = ""  # of extras that are not known; often a typing error
 
     @classmethod
     def from_connection(cls, conn_id: str, conn: Any) -> FlokitSettings:
-        """
-        Check the fields of an Airflow connection; a :class:`FlokitConfigError` names the connection and the field.
-
-        The values of ``extra`` may be JSON values or texts; empty values are ignored.
-        """
+        """Check the fields of an Airflow connection; the error for a wrong one names the connection and the field."""
         try:
             extras = _extras(conn.extra)
-            unknown = tuple(name for name in extras if name not in EXTRAS)
+            unknown = shown(", ".join(name for name in extras if name not in EXTRAS))
             known = {name: extras[name] for name in EXTRAS if name in extras}
             insecure = known.pop("allow_insecure_http", False)
             return cls(
                 conn_id=conn_id,
                 base_url=_base_url(conn.host, conn.schema, conn.port, insecure=insecure),
                 api_key=_api_key(conn.password),
-                unknown_extras=unknown,
+                warning=f"Extras that have no effect: {unknown}. Known extras: {', '.join(EXTRAS)}." if unknown else "",
                 **known,
             )
-        except _WrongFieldError as error:
+        except FlokitConfigError as error:
             raise FlokitConfigError(f"Airflow connection {conn_id!r}: {error}.") from None
 
     def redact(self, text: str) -> str:
@@ -74,20 +59,11 @@ class FlokitSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host, without port and brackets, is this machine."""
-    return ip_address(host).is_loopback if _is_address(host) else host.lower().rstrip(".") == "localhost"
-
-
-def _is_address(host: str) -> bool:
+    """Tell whether a host, in lower case and without port, is this machine."""
     try:
-        ip_address(host)
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False
-    return True
-
-
-class _WrongFieldError(Exception):
-    """A field, and what is wrong with it."""
+        return host.rstrip(".") == "localhost"
 
 
 EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -107,14 +83,14 @@ EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 
 
 def _extras(extra: Any) -> dict[str, Any]:
-    """Return the extras that are not empty, known ones checked."""
+    """Return the extras that are not empty, known ones checked; their values may be JSON values or texts."""
     fields = _decoded(extra or {})
     if not isinstance(fields, dict):
-        raise _WrongFieldError("extra is not a JSON object")
+        raise FlokitConfigError("extra is not a JSON object")
     extras = {name: value for name, text in fields.items() if (value := _decoded(text)) not in (None, "")}
     for name, (is_right, problem) in EXTRAS.items():
         if name in extras and not is_right(extras[name]):
-            raise _WrongFieldError(f"extra {name!r} {problem}")
+            raise FlokitConfigError(f"extra {name!r} {problem}")
     return extras
 
 
@@ -128,11 +104,11 @@ def _decoded(value: Any) -> Any:
 
 def _api_key(password: str | None) -> str:
     if not password:
-        raise _WrongFieldError(
+        raise FlokitConfigError(
             "API Key (password) is empty. Put a FloKit API key there; triggering syncs needs a read-write one"
         )
     if not re.fullmatch(r"[!-~]+", password):
-        raise _WrongFieldError(
+        raise FlokitConfigError(
             "API Key (password) holds characters that an HTTP header cannot carry, such as a line break at its end. "
             "Copy it anew"
         )
@@ -141,28 +117,24 @@ def _api_key(password: str | None) -> str:
 
 def _base_url(host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
     """Return scheme, host and port; those in the field host win over the fields schema and port."""
-    text = (host or DEFAULT_HOST).strip().lower()
-    if text.count(":") > 1 and "://" not in text and "[" not in text:
-        text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
-    url = _URL.fullmatch(text)
-    if url is None or (url[2][0] == "[" and not _is_address(url[2].strip("[]"))):
-        raise _WrongFieldError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
-    scheme, name, number = url[1] or (schema or "https").lower(), url[2], url[3] or port
-    if scheme not in ("http", "https"):
-        raise _WrongFieldError("schema is neither http nor https")
-    if number and int(number) not in range(1, 65536):
-        raise _WrongFieldError("port is not between 1 and 65535")
-    if scheme == "http" and not is_loopback(name.strip("[]")) and not insecure:
-        raise _WrongFieldError(
+    text, schema = (host or DEFAULT_HOST).strip(), (schema or "https").lower()
+    if schema not in ("http", "https"):
+        raise FlokitConfigError("schema is neither http nor https")
+    if "://" not in text:
+        is_ipv6 = text.count(":") > 1 and "[" not in text  # without brackets, as Airflow's URI form gives it
+        text = f"{schema}://[{text}]" if is_ipv6 else f"{schema}://{text}"
+    try:
+        url = parse_url(text)
+    except LocationParseError:
+        url = Url()
+    if url.scheme not in ("http", "https") or not url.host or url.auth or url.request_uri != "/" or url.fragment:
+        raise FlokitConfigError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
+    number = url.port or port
+    if number and number not in range(1, 65536):
+        raise FlokitConfigError("port is not between 1 and 65535")
+    if url.scheme == "http" and not is_loopback(url.host) and not insecure:
+        raise FlokitConfigError(
             "API URL (host) is plain http: the API key would cross the network unencrypted. Use https, or accept that "
             "with the extra allow_insecure_http set to true"
         )
-    return f"{scheme}://{name}" + (f":{int(number)}" if number else "")
-
-
-def unknown_extras_warning(settings: FlokitSettings) -> str:
-    """Return a warning about unknown extras, "" if there are none."""
-    if not settings.unknown_extras:
-        return ""
-    names = shown(", ".join(settings.unknown_extras))
-    return f"Extras that have no effect: {names}. Known extras: {', '.join(EXTRAS)}."
+    return str(Url(url.scheme, host=url.host, port=number))

@@ -7,17 +7,8 @@ from typing import Any
 from airflow_provider_flokit import get_provider_info
 
 
-def labels() -> dict[str, Any]:
-    """Return the form's labels."""
-    return {name.replace("-", "_"): item for name, item in _form()["ui-field-behaviour"].items()}
-
-
 def widgets() -> dict[str, Any]:
-    """
-    Return the form's extra fields.
-
-    All are text fields: Airflow 2 shows a stored ``false`` or ``0`` in no other field.
-    """
+    """Return the form's extra fields, all as texts: Airflow 2 shows a stored ``false`` or ``0`` in no other field."""
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from wtforms import PasswordField, StringField
 
@@ -35,9 +26,5 @@ def widgets() -> dict[str, Any]:
             return PasswordField(**words, widget=StoredSecret(hide_value=False))
         return StringField(**words, widget=BS3TextFieldWidget())
 
-    return {name: draw(about) for name, about in _form()["conn-fields"].items()}
-
-
-def _form() -> dict[str, Any]:
-    form: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return form
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+    return {name: draw(about) for name, about in fields.items()}

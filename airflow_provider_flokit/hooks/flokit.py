@@ -5,38 +5,46 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from collections import Counter
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_flokit.api.attempts import Attempts, in_thread
+from airflow_provider_flokit import get_provider_info
+from airflow_provider_flokit.api.attempts import in_thread
 from airflow_provider_flokit.api.client import Answer, FlokitClient
 from airflow_provider_flokit.api.retry import Backoff
-from airflow_provider_flokit.api.settings import FlokitSettings, unknown_extras_warning
-from airflow_provider_flokit.errors import FlokitConnectionNotFoundError, FlokitError
-from airflow_provider_flokit.hooks import _form
-from airflow_provider_flokit.hooks._calls import connected, find, not_connected, observe, read_one, read_singly
+from airflow_provider_flokit.api.settings import FlokitSettings
+from airflow_provider_flokit.errors import (
+    FlokitConnectionNotFoundError,
+    FlokitError,
+    FlokitNotFoundError,
+    FlokitUnreachableError,
+    shown,
+)
+from airflow_provider_flokit.gate.snapshot import Snapshot
+from airflow_provider_flokit.gate.words import listed, name_of
+from airflow_provider_flokit.hooks._form import widgets
 from airflow_provider_flokit.lineage import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
-    from airflow_provider_flokit.gate.snapshot import Snapshot
     from airflow_provider_flokit.gate.wait import Outcome, Wait
     from airflow_provider_flokit.models import Integration
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-_LOOK_UP_PATIENCE: Final = 30.0
-"""Seconds that Airflow may take to look up a connection for an event loop, where waits have deadlines."""
-
+_LOOK_UP_PATIENCE: Final = 30.0  # seconds for the look-up of a connection in an event loop, where waits have deadlines
 _TEST_PATIENCE: Final = 2.0  # seconds that the Test button may pause in all, as a user waits for it
 
 
 class _ClientHook(BaseHook):
-    """What both hooks share: the connection's id, and a client that lives as long as the block or the call."""
+    """What both hooks share: the Airflow connection's id, and the client of that connection."""
 
     conn_name_attr = "flokit_conn_id"
     default_conn_name = "flokit_default"
@@ -47,20 +55,20 @@ class _ClientHook(BaseHook):
         super().__init__()
         self.flokit_conn_id = flokit_conn_id
         self._client: FlokitClient | None = None
-        self._in_block = False
 
     def _client_for(self, conn: Any) -> FlokitClient:
-        """Return the block's client; or a new one, if there is none or the Airflow connection has changed."""
+        """Return the client of an Airflow connection; a new one only if the connection has changed."""
         settings = FlokitSettings.from_connection(self.flokit_conn_id, conn)
-        if self._client is not None and self._client.settings == settings:
-            return self._client
-        self._close()
-        if warning := unknown_extras_warning(settings):
-            log.warning("Airflow connection %r: %s", self.flokit_conn_id, warning)
-        client = FlokitClient(settings)
-        if self._in_block:
-            self._client = client
-        return client
+        if self._client is None or self._client.settings != settings:
+            self._close()
+            if settings.warning:
+                log.warning("Airflow connection %r: %s", self.flokit_conn_id, settings.warning)
+            self._client = FlokitClient(settings)
+        return self._client
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.session.close()
 
     def _not_found(self, error: Exception) -> FlokitConnectionNotFoundError:
         if not isinstance(error, AirflowNotFoundException):
@@ -74,21 +82,13 @@ class _ClientHook(BaseHook):
             f"connections from its database."
         )
 
-    def _release(self, client: FlokitClient) -> None:
-        if client is not self._client:
-            client.close()
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
 
 class FlokitHook(_ClientHook):
     """
     Talk to FloKit from a worker.
 
-    As a context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+    Each call reads the Airflow connection. As long as that is the same, all calls share one HTTP session; as a context
+    manager, the hook closes it at the end.
 
     :param flokit_conn_id: Airflow connection of type ``flokit``: the password is the API key; optional are another
         host and the extras ``timeout`` (seconds, default 30), ``retry_limit`` (attempts after the first, default 4),
@@ -97,17 +97,12 @@ class FlokitHook(_ClientHook):
 
     def __init__(self, flokit_conn_id: str = _ClientHook.default_conn_name) -> None:
         super().__init__(flokit_conn_id)
-        self.backoff = Backoff()
-        """The pause after the last looks, if they failed."""
+        self.backoff = Backoff()  # the pause after the last looks, if they failed
 
     def __enter__(self) -> Self:
-        """Keep one HTTP session until the end of the block."""
-        self._in_block = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the HTTP session."""
-        self._in_block = False
         self._close()
 
     def get_conn(self) -> Any:
@@ -116,7 +111,7 @@ class FlokitHook(_ClientHook):
 
         The key goes to the connection's scheme, host and port only.
         """
-        return (self._client or self._client_for(self._read_connection())).session
+        return self._connect().session
 
     def list_integrations(self) -> list[Integration]:
         """
@@ -124,7 +119,7 @@ class FlokitHook(_ClientHook):
 
         :raises FlokitError: see :mod:`airflow_provider_flokit.errors`
         """
-        return list(self._call(FlokitClient.list).value)
+        return list(self._connect().list().value)
 
     def get_integration(self, integration_id: str) -> Integration:
         """
@@ -133,7 +128,7 @@ class FlokitHook(_ClientHook):
         :param integration_id: E.g. ``int_01hx4j7stripe``.
         :raises FlokitNotFoundError: if there is none with that id
         """
-        integration = self._call(FlokitClient.get, integration_id).value
+        integration = self._connect().get(integration_id).value
         collect(self, integration.id, changed=False)
         return integration
 
@@ -145,7 +140,7 @@ class FlokitHook(_ClientHook):
         :raises FlokitNotFoundError: if there is none; the message lists the integrations
         :raises FlokitAmbiguousTypeError: if there are several; the message lists their ids
         """
-        return self._call(find, integration_type)
+        return _snapshot(self._connect().list()).of_type(str(integration_type), self.flokit_conn_id)
 
     def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
         """
@@ -167,31 +162,57 @@ class FlokitHook(_ClientHook):
             is wrong and what to do)``
         """
         try:
-            return True, self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
+            client = self._connect()
+            found = client.list(_TEST_PATIENCE).value
         except FlokitError as error:
-            return False, not_connected(error, self.flokit_conn_id)
+            named = f"connection {self.flokit_conn_id!r}"  # Airflow made up the id for the test
+            return False, str(error).replace(f" ({named})", "").replace(f"Airflow {named}", "this connection")
+        counts = Counter(shown(i.status) for i in found)
+        states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        text = f"Connected: {len(found)} integration{'' if len(found) == 1 else 's'}"
+        text += f" ({states}): {listed(map(name_of, found))}" if found else ""
+        return True, f"{text}. {client.settings.warning}" if client.settings.warning else text
 
     def start_sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
         """Start a sync like :meth:`trigger_sync`; also return the server time."""
-        started = self._call(FlokitClient.sync, integration_id, idempotency_key)
+        started = self._connect().sync(integration_id, idempotency_key)
         collect(self, integration_id, changed=True)
         return started
 
     def read(self, integration_id: str) -> Answer[Integration]:
-        """Read one integration; also return the server time."""
-        return self._call(read_one, integration_id)
+        """Read one integration, also return the server time; the error for an unknown id suggests a similar one."""
+        client = self._connect()
+        try:
+            return client.get(integration_id)
+        except FlokitNotFoundError:
+            snapshot = _snapshot(client.list())
+        return Answer(snapshot.of_id(integration_id, self.flokit_conn_id), snapshot.at)
 
     def statistics(self, integration_id: str) -> Integration | None:
-        """Read an integration once for its statistics; return None and warn if that fails."""
-        try:
-            return self._call(FlokitClient.get, integration_id, attempts=Attempts(retries=0)).value
-        except FlokitError as error:
-            self.log.warning("The statistics of %s are not known: %s", integration_id, error)
+        """Read an integration for its statistics; return None and warn if that fails."""
+        found = self.read_singly(integration_id)
+        if isinstance(found, FlokitError):
+            self.log.warning("The statistics of %s are not known: %s", integration_id, found)
             return None
+        return found
 
     def observe(self, ids: Collection[str]) -> Snapshot:
-        """Take one look at the workspace, with the Airflow connection read anew."""
-        return self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
+        """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
+        client = self._connect()
+        snapshot = _snapshot(client.list(patience=0))
+        until, found = time.monotonic() + client.settings.timeout, {}  # for all single reads together
+        for i in ids:
+            if i not in snapshot.integrations:
+                late = time.monotonic() > until
+                found[i] = not_in_time(i, self.flokit_conn_id) if late else self.read_singly(i)
+        return snapshot.with_singles(found)
+
+    def read_singly(self, integration_id: str) -> Integration | FlokitError:
+        """Read an integration, without a second attempt; return it, or the error if it could not be read."""
+        try:
+            return self._connect().get(integration_id, patience=0).value
+        except FlokitError as error:
+            return error
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
@@ -206,12 +227,7 @@ class FlokitHook(_ClientHook):
         return wait.look(snapshot, last=last)
 
     def wait_for(self, wait: Wait, interval: Callable[[float], float]) -> Outcome:
-        """
-        Wait in this process, with repeated looks.
-
-        :param wait: The wait.
-        :param interval: Takes the seconds that the wait has lasted, returns the seconds until the next look.
-        """
+        """Wait in this process; ``interval`` takes the seconds that the wait has lasted, and returns those to pause."""
         while True:
             now = time.monotonic()
             if now >= wait.deadline:
@@ -224,30 +240,55 @@ class FlokitHook(_ClientHook):
             next_at = max(now + interval(now - wait.begun), self.backoff.next_at)
             time.sleep(max(min(next_at, wait.deadline) - now, 0.0))
 
-    def _call(self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False) -> T:
-        client = self._client if self._client and not renew else self._client_for(self._read_connection())
+    def _connect(self) -> FlokitClient:
+        """Return the client of the Airflow connection as it is now."""
         try:
-            return call(client, *args, attempts or Attempts())
-        finally:
-            self._release(client)
-
-    def _read_connection(self) -> Any:
-        try:
-            return self.get_connection(self.flokit_conn_id)
+            conn = self.get_connection(self.flokit_conn_id)
         except Exception as error:  # a secrets backend may raise anything
             raise self._not_found(error) from None
+        return self._client_for(conn)
 
     # Airflow before 3.2 gets the form from this class itself, not from its base classes.
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the connection form's labels from the provider's metadata."""
-        return _form.labels()
+        """Return the connection form's labels."""
+        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        return {name.replace("-", "_"): item for name, item in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the connection form's extra fields from the provider's metadata."""
-        return _form.widgets()
+        """Return the connection form's extra fields."""
+        return widgets()
+
+
+class _ThreadHook(FlokitHook):
+    """What the calls of an event loop run in their threads: the loop has made its client, or knows why it has none."""
+
+    def __init__(self, flokit_conn_id: str, made: FlokitClient | FlokitError) -> None:
+        super().__init__(flokit_conn_id)
+        self.made = made
+
+    def _connect(self) -> FlokitClient:
+        if isinstance(self.made, FlokitError):
+            raise self.made
+        return self.made
+
+
+def _awaitable(
+    method: Callable[Concatenate[FlokitHook, P], T],
+) -> Callable[Concatenate[FlokitAsyncHook, P], Coroutine[Any, Any, T]]:
+    """Return the asynchronous hook's form of a method."""
+
+    @wraps(method)
+    async def call(self: FlokitAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        made = await self._look_up()
+        if self._inner is None or self._inner.made is not made:  # a new one for each call would be new to lineage too
+            self._inner = _ThreadHook(self.flokit_conn_id, made)
+        hook = self._inner
+        return await in_thread(lambda: method(hook, *args, **kwargs), self.flokit_conn_id)
+
+    return call
 
 
 class FlokitAsyncHook(_ClientHook):
@@ -255,73 +296,47 @@ class FlokitAsyncHook(_ClientHook):
     Talk to FloKit from an event loop: the same calls as :class:`FlokitHook`, awaitable.
 
     Each call runs in its own daemon thread. So a slow call does not block other calls or the end of the process. A call
-    that nobody awaits any more sends no further attempt.
-
-    As an asynchronous context manager, all calls share one HTTP session; otherwise each call opens and closes its own.
+    that nobody awaits any more sends no further attempt. The HTTP session is shared and closed as with the other hook.
 
     :param flokit_conn_id: Airflow connection of type ``flokit``, as for :class:`FlokitHook`.
     """
 
+    _inner: _ThreadHook | None = None
+
+    list_integrations = _awaitable(FlokitHook.list_integrations)
+    get_integration = _awaitable(FlokitHook.get_integration)
+    find_integration = _awaitable(FlokitHook.find_integration)
+    trigger_sync = _awaitable(FlokitHook.trigger_sync)
+    test_connection = _awaitable(FlokitHook.test_connection)
+    observe = _awaitable(FlokitHook.observe)
+    read_singly = _awaitable(FlokitHook.read_singly)
+
     async def __aenter__(self) -> Self:
-        """Keep one HTTP session until the end of the block."""
-        self._in_block = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the HTTP session."""
-        self._in_block = False
         self._close()
 
-    async def list_integrations(self) -> list[Integration]:
-        """List all integrations, see :meth:`FlokitHook.list_integrations`."""
-        return list((await self._call(FlokitClient.list)).value)
-
-    async def get_integration(self, integration_id: str) -> Integration:
-        """Read one integration, see :meth:`FlokitHook.get_integration`."""
-        integration = (await self._call(FlokitClient.get, integration_id)).value
-        collect(self, integration.id, changed=False)
-        return integration
-
-    async def find_integration(self, integration_type: str) -> Integration:
-        """Find the only integration of a type, see :meth:`FlokitHook.find_integration`."""
-        return await self._call(find, integration_type)
-
-    async def trigger_sync(self, integration_id: str, idempotency_key: str | None = None) -> str:
-        """Start a sync, see :meth:`FlokitHook.trigger_sync`."""
-        sync_id = (await self._call(FlokitClient.sync, integration_id, idempotency_key)).value
-        collect(self, integration_id, changed=True)
-        return sync_id
-
-    async def test_connection(self) -> tuple[bool, str]:
-        """List the integrations, see :meth:`FlokitHook.test_connection`."""
-        try:
-            return True, await self._call(connected, attempts=Attempts(patience=_TEST_PATIENCE))
-        except FlokitError as error:
-            return False, not_connected(error, self.flokit_conn_id)
-
-    async def observe(self, ids: Collection[str]) -> Snapshot:
-        """Take one look at the workspace, see :meth:`FlokitHook.observe`."""
-        return await self._call(observe, ids, attempts=Attempts(retries=0), renew=True)
-
-    async def read_singly(self, integration_id: str) -> Integration | FlokitError:
-        """Read one integration, with one attempt; return it or the error."""
-        return await self._call(read_singly, integration_id, attempts=Attempts(retries=0))
-
-    async def _call(
-        self, call: Callable[..., T], *args: Any, attempts: Attempts | None = None, renew: bool = False
-    ) -> T:
-        client = self._client if self._client and not renew else self._client_for(await self._read_connection())
-        each = attempts or Attempts()
-        try:
-            return await in_thread(lambda: call(client, *args, each), each, self.flokit_conn_id)
-        finally:
-            self._release(client)
-
-    async def _read_connection(self) -> Any:
+    async def _look_up(self) -> FlokitClient | FlokitError:
+        """Return the client of the Airflow connection as it is now, or the error that there is none."""
         from airflow.providers.common.compat.connection import get_async_connection
 
         try:
             async with asyncio.timeout(_LOOK_UP_PATIENCE):
-                return await get_async_connection(self.flokit_conn_id, hook=self)
+                return self._client_for(await get_async_connection(self.flokit_conn_id, hook=self))
+        except FlokitError as error:
+            return error
         except Exception as error:  # a secrets backend may raise anything
-            raise self._not_found(error) from None
+            return self._not_found(error)
+
+
+def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:
+    """Return the error for an integration that was not read because other single reads took too long."""
+    return FlokitUnreachableError(
+        f"FloKit, reading {integration_id} (connection {conn_id!r}): not read in time. It is not in FloKit's list: "
+        f"check its id, and FloKit's status."
+    )
+
+
+def _snapshot(answer: Answer[Sequence[Integration]]) -> Snapshot:
+    return Snapshot(answer.at, {i.id: i for i in answer.value}, malformed=answer.malformed)

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from airflow_provider_flokit.api.retry import Backoff
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
 from airflow_provider_flokit.gate.wait import Wait
-from airflow_provider_flokit.hooks._calls import not_in_time
-from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook
+from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, not_in_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator

@@ -44,7 +44,8 @@ class Look(threading.Thread):
     def run(self) -> None:
         """Ask FloKit, once."""
         try:
-            self.snapshot, self.trouble = FlokitHook(self.conn_id).observe(()), ""
+            with FlokitHook(self.conn_id) as hook:
+                self.snapshot, self.trouble = hook.observe(()), ""
         except FlokitError as error:
             self.trouble = str(error)
 

@@ -12,7 +12,6 @@ import requests
 import trustme
 
 from airflow_provider_flokit import __version__
-from airflow_provider_flokit.api.attempts import Attempts
 from airflow_provider_flokit.api.client import FlokitClient
 from airflow_provider_flokit.api.settings import FlokitSettings
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitUnreachableError
@@ -40,7 +39,7 @@ def client(url: str, **settings: Any) -> FlokitClient:
 
 def ask(flokit: FlokitClient) -> None:
     """Make a call of the hook."""
-    flokit.list(Attempts(0))
+    flokit.list(0)
 
 
 def ask_by_session(flokit: FlokitClient) -> None:
@@ -158,11 +157,11 @@ def test_the_session_gives_the_key_to_flokit_only(server: TransportServer, conne
 def test_what_is_sent(server: TransportServer) -> None:
     """Every request says who asks and for what; an id is one quoted segment; only a POST has an Idempotency-Key."""
     flokit = client(server.url)
-    flokit.list(Attempts(0))
+    flokit.list(0)
     server.behaviour = send(respond(body=json.dumps({"integration": {**INTEGRATION, "id": "int:é@x"}}).encode()))
-    assert flokit.get("int:é@x", Attempts(0)).value.id == "int:é@x"
+    assert flokit.get("int:é@x").value.id == "int:é@x"
     server.behaviour = send(respond(body=b'{"status": "ok", "sync_id": "sync_1"}'))
-    assert flokit.sync("int_1", "my-key", Attempts(0)).value == "sync_1"
+    assert flokit.sync("int_1", "my-key").value == "sync_1"
     assert [head.partition(" HTTP/1.1\r\n")[0] for head in server.heads] == [
         "GET /v1/integrations",
         "GET /v1/integrations/int%3A%C3%A9%40x",
@@ -202,10 +201,10 @@ def test_a_malformed_entry_is_skipped_with_one_warning(
         good = {**INTEGRATION, "status": status}
         listed = {"integrations": [{"id": "int_odd", "type": 5, "status": "connected"}, good, "nonsense"]}
         server.behaviour = send(respond(body=json.dumps(listed).encode()))
-        answer = flokit.list(Attempts(0))
+        answer = flokit.list(0)
         assert [integration.status for integration in answer.value] == [status]
         assert answer.malformed == 2
-        assert flokit.list(Attempts(0)).value is answer.value
+        assert flokit.list(0).value is answer.value
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
     assert warned[0] == "FloKit lists an integration that cannot be used, id 'int_odd': 'type' is of the wrong type"
@@ -216,5 +215,5 @@ def test_the_time_of_an_answer_is_the_servers(server: TransportServer, headers: 
     """It is read from the Date header; where there is none, or nonsense, this machine's clock stands in."""
     server.behaviour = send(respond(**headers))
     expected = datetime(2024, 3, 15, 12, tzinfo=UTC) if "GMT" in str(headers) else datetime.now(tz=UTC)
-    found = client(server.url).get("int_1", Attempts(0)).at
+    found = client(server.url).get("int_1").at
     assert expected <= found <= expected + timedelta(minutes=1)

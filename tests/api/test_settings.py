@@ -25,7 +25,7 @@ def settings(**fields: Any) -> FlokitSettings:
 
 def test_only_the_key_is_needed() -> None:
     """With nothing but a key, it is FloKit's own host over https, 30 s per request and 4 retries."""
-    assert settings() == FlokitSettings("flokit_eu", "https://api.flokit.ai", KEY, 30.0, 4, True, {}, ())  # noqa: FBT003 - all defaults spelt out
+    assert settings() == FlokitSettings("flokit_eu", "https://api.flokit.ai", KEY, 30.0, 4, True, {}, "")  # noqa: FBT003 - all defaults spelt out
 
 
 @pytest.mark.parametrize(
