@@ -193,7 +193,7 @@ class FlokitClient:
         with suppress(ValueError):
             fields = _object(body)
             message = fields.get("message") or fields.get("error")
-        return f": {shown(self.settings.redact(message)).rstrip('.')}" if isinstance(message, str) else ""
+        return f": {shown(self.settings.redact(message)).rstrip('.')}" if message and isinstance(message, str) else ""
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
         if body == self._last_list[0]:

@@ -64,12 +64,9 @@ class Conditions:
         """
         Check what a user gave, after templates were rendered.
 
-        :param arguments: Values by the names in :data:`ARGUMENTS`. Ids, types and receipts: one or a list. A receipt is
-            a dict or JSON text, ``synced_after`` a datetime or ISO 8601 text.
         :param owner: The class and the task, for messages.
         :param to_utc: Converts a naive ``synced_after``.
         :param required: Names of the parameters that were given; they must not have rendered to nothing.
-        :raises FlokitArgumentError: naming owner and parameter
         """
         check = Checker(owner)
         for name in required:
@@ -123,14 +120,10 @@ class Conditions:
 
 
 class Checker:
-    """
-    Checks single parameters. Every error names the owner and the parameter, and says what to give instead.
-
-    :param owner: The class and the task, such as ``FlokitIntegrationSensor 'gate'``.
-    """
+    """Checks single parameters. Every error names the owner and the parameter, and says what to give instead."""
 
     def __init__(self, owner: str) -> None:
-        self.owner = owner
+        self.owner = owner  # the class and the task, such as FlokitIntegrationSensor 'gate'
 
     def wrong(self, name: str, problem: str, todo: str) -> FlokitArgumentError:
         """Return the error for a parameter."""

@@ -63,10 +63,7 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
 
     ``synced``: ``last_synced_at`` is later than in the memory. ``error``: the status is error, and the error is
     not the one in the memory, or a sync has succeeded in between. An answer that is older than the memory changes
-    nothing. The first look makes no event.
-
-    :param before: The memory; None at the first look.
-    :param on: A key of :data:`WATCHED`.
+    nothing. The first look, without a memory, makes no event.
     """
     error = shown(now.error_message or "") if now.status == IntegrationStatus.ERROR else None
     memory = Memory(now.last_synced_at, error)
@@ -82,12 +79,7 @@ def compare(before: Memory | None, now: Integration, on: str) -> tuple[Memory, t
 
 
 class Watcher:
-    """
-    One watcher.
-
-    :param on: The events to make: ``synced``, ``error`` or ``any``.
-    :param store: The asset state store for its memory; None: the memory ends with the triggerer.
-    """
+    """One watcher; its memory is in the asset state store, or, if it has none, ends with the triggerer."""
 
     def __init__(self, integration_id: str, conn_id: str, on: str, store: Any = None) -> None:
         self.integration_id = integration_id
@@ -200,12 +192,10 @@ class WorkspaceStream(SharedStreamProducer):
 
     async def advance(self, batch: Sequence[Any]) -> None:
         """
-        Save the watchers' memories.
+        Save the watchers' memories after deliveries that all watchers have processed.
 
         If a watcher failed on a result, its events may not be in the database, and which watcher it was is not known.
         Then no delivery that was sent until now saves a memory; the next one, which a failed watcher never gets, does.
-
-        :param batch: Deliveries that all watchers have processed, in order, each with its outcome.
         """
         memories: dict[Watcher, Memory | None] = {}
         for delivery, outcome in batch:

@@ -134,14 +134,7 @@ class FlokitIntegrationTrigger(BaseTrigger):
 
 
 def defer(task: Any, wait: Wait, context: Context, poll_interval: float) -> None:
-    """
-    Defer a task until its wait is over; return if so little time is left that the worker should wait itself.
-
-    :param task: The operator or sensor; its ``execute_complete`` runs after the event.
-    :param wait: The wait, which has had its first answer.
-    :param context: The task's context.
-    :param poll_interval: Seconds between polls.
-    """
+    """Defer a task until its wait is over; return if so little time is left that the worker should wait itself."""
     now, limit = time.time(), execution_left(task, context)
     deadline = now + wait.deadline - time.monotonic()
     execution_deadline = None if limit is None else now + limit
@@ -239,19 +232,11 @@ class FlokitSyncedTrigger(BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> WorkspaceStream:
-        """
-        Make the stream for all watchers with the same key.
-
-        :param kwargs: The arguments of one of these watchers.
-        """
+        """Make the stream for all watchers with the same key, from the arguments of one of them."""
         return WorkspaceStream(kwargs["flokit_conn_id"], kwargs["poll_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Delivery]) -> AsyncIterator[TriggerEvent]:
-        """
-        Yield the events of this watcher's integration.
-
-        :param shared_stream: The results of the shared poll.
-        """
+        """Yield the events of this watcher's integration from the results of the shared poll."""
         store = getattr(self, "asset_state_store", None)
         watcher = Watcher(self.integration_id, self.flokit_conn_id, self.on, store)
         with Poller.of(self.flokit_conn_id).reading([self.integration_id]):
