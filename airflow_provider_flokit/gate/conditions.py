@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_provider_flokit.errors import FlokitArgumentError, shown
 from airflow_provider_flokit.gate.words import listed, moment
-from airflow_provider_flokit.models import IntegrationStatus, MalformedDataError, SyncReceipt, as_utc, checked_id
+from airflow_provider_flokit.models import MalformedDataError, SyncReceipt, as_utc, checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,6 @@ ARGUMENTS: Final = (*TEMPLATED, "flokit_conn_id", *SETTINGS)
 
 START_TIMEOUT: Final = 300.0
 
-_UNSETTLED: Final = (IntegrationStatus.ERROR, IntegrationStatus.SYNCING)
 _LONGEST: Final = 1e9  # seconds, 31 years: longer ones would exceed the range of dates
 _NOTHING: Final = ("", "None", "null", "[]")
 _NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # shared by all waits without a receipt, to save memory
@@ -105,11 +104,6 @@ class Conditions:
             "flokit_conn_id": self.conn_id,
             **{name: getattr(self, name) for name in SETTINGS},
         }
-
-    @property
-    def depend_on_time(self) -> bool:
-        """Whether time alone may change a verdict: a sync was running, or had failed, when another was requested."""
-        return any(receipt.baseline.status in _UNSETTLED for receipt in self.receipts.values())
 
     def describe(self, now: datetime) -> str:
         """Say what the task waits for, with its condition; times are written relative to now."""

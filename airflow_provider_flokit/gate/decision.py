@@ -145,6 +145,11 @@ def judge(  # noqa: C901 - one case for each row of the table
             return Verdict(Readiness.WAIT, f"has the unknown status {shown(now.status)!r}, which is never ready; {why}")
 
 
+def depends_on_time(receipt: SyncReceipt) -> bool:
+    """Tell whether time alone may change the verdict: a sync was running, or had failed, before this one."""
+    return receipt.baseline.status in (IntegrationStatus.SYNCING, IntegrationStatus.ERROR)
+
+
 def has_synced_since(now: Integration, baseline: Integration) -> bool:
     """Tell whether a sync has succeeded since the baseline: ``last_synced_at`` has moved, or is newly set."""
     if now.last_synced_at is None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from airflow_provider_flokit.api.retry import Backoff
 from airflow_provider_flokit.errors import FlokitAPIError, FlokitError
+from airflow_provider_flokit.gate.decision import depends_on_time
 from airflow_provider_flokit.gate.wait import Wait
 from airflow_provider_flokit.hooks.flokit import FlokitAsyncHook, not_in_time
 
@@ -244,9 +245,10 @@ class Poller:
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions
-            if everybody or not place.looked or what.depend_on_time or wait.deadline <= self._began_at:
+            if everybody or not place.looked or wait.deadline <= self._began_at:
                 return True
-            return not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
+            has_news = not changed.isdisjoint(what.ids) or not changed.isdisjoint(what.types)
+            return has_news or any(map(depends_on_time, what.receipts.values()))
 
         concerned = [place for place in places if is_concerned(place)]
         for place in concerned:
