@@ -46,6 +46,7 @@ ATTEMPTS: Final = contextvars.ContextVar[Attempts]("flokit_attempts")
 async def in_thread(call: Callable[[], T], conn_id: str) -> T:
     """Make a call in its own daemon thread; give it up if nobody awaits it any more, or if an attempt does not end."""
     # In a shared executor a slow call could block other calls and the end of the process.
+    attempts = Attempts()
     answer: Future[T] = Future()
     answer.set_running_or_notify_cancel()
 
@@ -56,7 +57,7 @@ async def in_thread(call: Callable[[], T], conn_id: str) -> T:
         except BaseException as error:  # the caller decides what to do
             answer.set_exception(error)
 
-    attempts, future = Attempts(), asyncio.wrap_future(answer)
+    future = asyncio.wrap_future(answer)
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="flokit-call", daemon=True).start()
     try:
         while not future.done():

@@ -89,7 +89,7 @@ class FlokitClient:
         self.session.headers["User-Agent"] = f"airflow-provider-flokit/{__version__}"
         self.session.verify = settings.verify
         self.session.proxies = _proxies(settings)
-        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] = b"", ([], 0)
+        self._last_list: tuple[bytes | None, tuple[Sequence[Integration], int]] = None, ([], 0)
         self._warned_of: set[str] = set()
 
     def list(self, patience: float = math.inf) -> Answer[Sequence[Integration]]:
@@ -101,8 +101,14 @@ class FlokitClient:
 
     def get(self, integration_id: str, patience: float = math.inf) -> Answer[Integration]:
         """Read one integration, with its ``sync_stats``."""
-        request = _Request(f"reading {integration_id}", "GET", _path(integration_id), self._read_integration)
-        return self._call(request, patience)
+
+        def read(body: bytes) -> Integration:
+            integration = self._integration(_object(body).get("integration"))
+            if integration.id != integration_id:
+                raise MalformedDataError("'integration' is another one than was asked for")
+            return integration
+
+        return self._call(_Request(f"reading {integration_id}", "GET", _path(integration_id), read), patience)
 
     def sync(self, integration_id: str, idempotency_key: str | None) -> Answer[str]:
         """Start a sync and return its sync_id; all attempts send the same ``Idempotency-Key``; default: a new one."""
@@ -114,6 +120,7 @@ class FlokitClient:
 
     def _call(self, request: _Request[T], patience: float = math.inf) -> Answer[T]:
         """Send a request until it succeeds, fails for good, or no attempt is left; pause ``patience`` s at most."""
+        # Every pause is longer than 0 s, so with a patience of 0 there is one attempt.
         attempts, backoff = ATTEMPTS.get(None) or Attempts(), retry.Backoff()
         while True:
             attempts.begin(self.settings.timeout)
@@ -169,16 +176,17 @@ class FlokitClient:
             case 401, _:
                 kind = FlokitAuthenticationError
                 todo = "Put a valid API key into the connection (a rotated key is no longer valid)"
-            case 403, method:
-                kind = FlokitPermissionError
-                todo = _READ_WRITE if method == "POST" else "The API key may not do this"
+            case 403, "POST":
+                kind, todo = FlokitPermissionError, _READ_WRITE
+            case 403, _:
+                kind, todo = FlokitPermissionError, "The API key may not do this"
             case 404, _:
                 kind, todo = FlokitNotFoundError, _CHECK_URL if request.path == LIST_PATH else _CHECK_ID
             case 409, "POST":
                 kind = partial(FlokitSyncAlreadyRunningError, at=at)
                 todo = "A sync is running already; wait for it"
             case _ if response.is_redirect:
-                where = shown(urljoin(response.url, response.headers["Location"]))
+                where = shown(self.settings.redact(urljoin(response.url, response.headers["Location"])))
                 said = f"HTTP {response.status_code} leads to {where}, and the API key is not sent there"
                 todo = "If that is FloKit's API, set it as the connection's API URL (host)"
         return self._error(kind, request, said, todo)
@@ -189,11 +197,12 @@ class FlokitClient:
 
     def _message(self, body: bytes) -> str:
         """Return FloKit's own message, "" if there is none."""
-        message = None
+        said = None
         with suppress(ValueError):
             fields = _object(body)
-            message = fields.get("message") or fields.get("error")
-        return f": {shown(self.settings.redact(message)).rstrip('.')}" if message and isinstance(message, str) else ""
+            said = fields.get("message") or fields.get("error")
+        text = shown(self.settings.redact(said)).rstrip(". ") if isinstance(said, str) else ""
+        return f": {text}" if text else ""
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
         if body == self._last_list[0]:
@@ -213,9 +222,6 @@ class FlokitClient:
                     self._warned_of.add(name)
         self._last_list = body, (found, malformed)
         return found, malformed
-
-    def _read_integration(self, body: bytes) -> Integration:
-        return self._integration(_object(body).get("integration"))
 
     def _integration(self, data: object) -> Integration:
         integration = Integration.from_json(data)
@@ -285,7 +291,7 @@ def _body(response: requests.Response, until: float) -> bytes:
 def _server_time(response: requests.Response) -> datetime:
     try:
         return as_utc(parsedate_to_datetime(response.headers["Date"]))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return datetime.now(tz=UTC)
 
 

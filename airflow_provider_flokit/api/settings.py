@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from urllib3.exceptions import LocationParseError
-from urllib3.util import Url, parse_url
-
 from airflow_provider_flokit.errors import FlokitConfigError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ipaddress import IPv4Address, IPv6Address
 
 DEFAULT_HOST: Final = "https://api.flokit.ai"
+_URL: Final = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?/?")
+"""The field host in lower case: scheme and port are optional."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,15 @@ class FlokitSettings:
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host, in lower case and without port, is this machine."""
+    address = _address(host)
+    return host.rstrip(".") == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host.strip("[]")).is_loopback
+        return ip_address(host.strip("[]"))
     except ValueError:
-        return host.rstrip(".") == "localhost"
+        return None
 
 
 EXTRAS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -117,24 +122,20 @@ def _api_key(password: str | None) -> str:
 
 def _base_url(host: str | None, schema: str | None, port: int | None, *, insecure: bool) -> str:
     """Return scheme, host and port; those in the field host win over the fields schema and port."""
-    text, schema = (host or DEFAULT_HOST).strip(), (schema or "https").lower()
-    if schema not in ("http", "https"):
-        raise FlokitConfigError("schema is neither http nor https")
-    if "://" not in text:
-        is_ipv6 = text.count(":") > 1 and "[" not in text  # without brackets, as Airflow's URI form gives it
-        text = f"{schema}://[{text}]" if is_ipv6 else f"{schema}://{text}"
-    try:
-        url = parse_url(text)
-    except LocationParseError:
-        url = Url()
-    if url.scheme not in ("http", "https") or not url.host or url.auth or url.request_uri != "/" or url.fragment:
+    text = (host or DEFAULT_HOST).strip().lower()
+    if text.count(":") > 1 and "://" not in text and "[" not in text:
+        text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
+    url = _URL.fullmatch(text)
+    if url is None or ("[" in url[2] and _address(url[2]) is None):
         raise FlokitConfigError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
-    number = url.port or port
-    if number and number not in range(1, 65536):
+    scheme, name, number = url[1] or (schema or "https").lower(), url[2], url[3] or port
+    if scheme not in ("http", "https"):
+        raise FlokitConfigError("schema is neither http nor https")
+    if number and int(number) not in range(1, 65536):
         raise FlokitConfigError("port is not between 1 and 65535")
-    if url.scheme == "http" and not is_loopback(url.host) and not insecure:
+    if scheme == "http" and not is_loopback(name) and not insecure:
         raise FlokitConfigError(
             "API URL (host) is plain http: the API key would cross the network unencrypted. Use https, or accept that "
             "with the extra allow_insecure_http set to true"
         )
-    return str(Url(url.scheme, host=url.host, port=number))
+    return f"{scheme}://{name}" + (f":{int(number)}" if number else "")

@@ -56,10 +56,10 @@ class Seen(NamedTuple):
 
     def after(self, now: Integration, receipt: SyncReceipt, at: datetime) -> Seen:
         """Return what has been seen after one more look, at this server time."""
-        seen = self if self.looked else self._replace(looked=True)
+        seen = self._replace(looked=True)
         if has_synced_since(now, receipt.baseline) and now.last_synced_at != self.last_synced_at:
             seen = seen._replace(last_synced_at=now.last_synced_at, successes=self.successes + 1)
-        if now.status == IntegrationStatus.SYNCING and not (seen.syncing and seen.syncing_after_error):
+        if now.status == IntegrationStatus.SYNCING:
             seen = seen._replace(syncing=True, syncing_after_error=self.error_since is not None)
         if now.status == IntegrationStatus.ERROR and self.error_since is None:
             # At the first look, the error may be as old as the request.

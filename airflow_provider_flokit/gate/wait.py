@@ -112,7 +112,7 @@ class Wait:
     deadline: float = field(init=False)
     execution_deadline: float = field(init=False)
     heartbeat_at: float = field(init=False)
-    _good_at: float = field(init=False)
+    _refused_since: float = field(default=0.0, init=False)  # or since the last transient failure
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
     _server_ahead: timedelta = field(default=timedelta(), init=False)  # server time minus our time
@@ -122,7 +122,7 @@ class Wait:
 
     def __post_init__(self, elapsed: float, execution_left: float | None) -> None:
         """Set the times, in seconds of the monotonic clock."""
-        now = self._good_at = time.monotonic()
+        now = time.monotonic()
         self.begun = now - elapsed
         self.execution_deadline = math.inf if execution_left is None else now + execution_left
         self.deadline = min(self.begun + self.timeout, self.execution_deadline)
@@ -146,7 +146,7 @@ class Wait:
             return self._failed(error)
         if not unread:
             self._recovered(snapshot.at)
-            self.answered, self._good_at = True, time.monotonic()
+            self.answered = True
         elif outcome := self.trouble(min(unread.values(), key=lambda error: isinstance(error, FlokitAPIError))):
             return outcome
         self._server_ahead = snapshot.at - _utcnow()
@@ -163,16 +163,12 @@ class Wait:
         self._now += tuple(i for i in before if (i.id in unread or i.type in unread) and i not in self._now)
         return self.timed_out() if last else None
 
-    def trouble(self, error: FlokitError, good_at: float = 0.0) -> Outcome | None:
-        """
-        Note that FloKit could not be asked; return the outcome if this ends the wait.
-
-        :param good_at: Monotonic time of the poller's last answer or transient failure.
-        """
-        now = time.monotonic()
-        if isinstance(error, FlokitAPIError):
-            self._good_at = now
-        elif not self.answered or now - max(self._good_at, good_at) >= PATIENCE:
+    def trouble(self, error: FlokitError) -> Outcome | None:
+        """Note that FloKit could not be asked; return the outcome if this ends the wait."""
+        now, is_transient = time.monotonic(), isinstance(error, FlokitAPIError)
+        if is_transient or self._trouble is None:
+            self._refused_since = now
+        if not is_transient and (not self.answered or now - self._refused_since >= PATIENCE):
             return self._failed(error)
         self._note(error)
         return None

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -189,12 +189,12 @@ class FlokitHook(_ClientHook):
         return Answer(snapshot.of_id(integration_id, self.flokit_conn_id), snapshot.at)
 
     def statistics(self, integration_id: str) -> Integration | None:
-        """Read an integration for its statistics; return None and warn if that fails."""
-        found = self.read_singly(integration_id)
-        if isinstance(found, FlokitError):
-            self.log.warning("The statistics of %s are not known: %s", integration_id, found)
+        """Read an integration once for its statistics; return None and warn if that fails."""
+        try:
+            return self._connect().get(integration_id, patience=0).value
+        except FlokitError as error:
+            self.log.warning("The statistics of %s are not known: %s", integration_id, error)
             return None
-        return found
 
     def observe(self, ids: Collection[str]) -> Snapshot:
         """Take one look at the workspace; an id that is not in the list is read alone before it counts as missing."""
@@ -204,15 +204,8 @@ class FlokitHook(_ClientHook):
         for i in ids:
             if i not in snapshot.integrations:
                 late = time.monotonic() > until
-                found[i] = not_in_time(i, self.flokit_conn_id) if late else self.read_singly(i)
+                found[i] = not_in_time(i, self.flokit_conn_id) if late else _read_singly(client, i)
         return snapshot.with_singles(found)
-
-    def read_singly(self, integration_id: str) -> Integration | FlokitError:
-        """Read an integration, without a second attempt; return it, or the error if it could not be read."""
-        try:
-            return self._connect().get(integration_id, patience=0).value
-        except FlokitError as error:
-            return error
 
     def ask(self, wait: Wait, *, last: bool = False) -> Outcome | None:
         """Take one look for a wait (``last``: at its deadline); return the outcome if the wait is over."""
@@ -282,10 +275,9 @@ def _awaitable(
 
     @wraps(method)
     async def call(self: FlokitAsyncHook, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        made = await self._look_up()
-        if self._inner is None or self._inner.made is not made:  # a new one for each call would be new to lineage too
-            self._inner = _ThreadHook(self.flokit_conn_id, made)
-        hook = self._inner
+        made, hook = await self._look_up(), self._inner
+        if hook is None or hook.made is not made:  # a new one for each call would be new to lineage too
+            hook = self._inner = _ThreadHook(self.flokit_conn_id, made)
         return await in_thread(lambda: method(hook, *args, **kwargs), self.flokit_conn_id)
 
     return call
@@ -309,7 +301,11 @@ class FlokitAsyncHook(_ClientHook):
     trigger_sync = _awaitable(FlokitHook.trigger_sync)
     test_connection = _awaitable(FlokitHook.test_connection)
     observe = _awaitable(FlokitHook.observe)
-    read_singly = _awaitable(FlokitHook.read_singly)
+
+    async def read_singly(self, integration_id: str) -> Integration | FlokitError:
+        """Read an integration, once and with the connection of the call before; return it, or the error."""
+        client = cast("FlokitClient", self._client)
+        return await in_thread(lambda: _read_singly(client, integration_id), self.flokit_conn_id)
 
     async def __aenter__(self) -> Self:
         return self
@@ -328,6 +324,13 @@ class FlokitAsyncHook(_ClientHook):
             return error
         except Exception as error:  # a secrets backend may raise anything
             return self._not_found(error)
+
+
+def _read_singly(client: FlokitClient, integration_id: str) -> Integration | FlokitError:
+    try:
+        return client.get(integration_id, patience=0).value
+    except FlokitError as error:
+        return error
 
 
 def not_in_time(integration_id: str, conn_id: str) -> FlokitUnreachableError:

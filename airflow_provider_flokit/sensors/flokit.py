@@ -161,7 +161,9 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         if isinstance(self.synced_after, datetime):
             arguments["synced_after"] = timezone.convert_to_utc(self.synced_after).isoformat()
         # Airflow would end the deferral at the execution_timeout, and the trigger would take that for its own timeout.
-        if self.execution_timeout is not None or not can_start_from_trigger(arguments):
+        # The triggerer renders to text, also in a DAG with native objects.
+        native = getattr(self.get_dag(), "render_template_as_native_obj", False)
+        if native or self.execution_timeout is not None or not can_start_from_trigger(arguments):
             return
         from airflow.triggers.base import StartTriggerArgs
 

@@ -80,7 +80,6 @@ class Poller:
         self._hurry = False  # poll now: a wait has had no look yet, or has reached its deadline
         self._began_at = -math.inf
         self._ring_at = math.inf  # when the next heartbeat or deadline is due
-        self._good_at = 0.0
 
     @classmethod
     def of(cls, conn_id: str) -> Poller:
@@ -227,12 +226,10 @@ class Poller:
         self._trouble, self._snapshot = error, None  # the next snapshot concerns everybody
         self._backoff.add(error)
         if isinstance(error, FlokitAPIError):
-            self._good_at = time.monotonic()
             places = list(self._places)  # it ends no wait, so who has joined since is told too
 
         def tell(wait: Wait) -> Outcome | None:
-            outcome = wait.trouble(error, self._good_at)
-            return outcome or (wait.timed_out() if wait.deadline <= self._began_at else None)
+            return wait.trouble(error) or (wait.timed_out() if wait.deadline <= self._began_at else None)
 
         await self._serve(error, places, tell)
 
@@ -241,7 +238,7 @@ class Poller:
         before, self._snapshot = self._snapshot, snapshot
         everybody = before is None or before.malformed != snapshot.malformed
         changed = set() if before is None else snapshot.changed_since(before)
-        self._trouble, self._backoff, self._good_at = None, Backoff(), time.monotonic()
+        self._trouble, self._backoff = None, Backoff()
 
         def is_concerned(place: Place) -> bool:
             wait, what = place.wait, place.wait.conditions

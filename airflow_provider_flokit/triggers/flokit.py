@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_flokit._airflow import BACKSTOP, execution_left, this_try
 from airflow_provider_flokit.errors import FlokitArgumentError, FlokitError, FlokitPermanentError, shown
-from airflow_provider_flokit.gate.conditions import ARGUMENTS, START_TIMEOUT, TEMPLATED, Checker, Conditions
+from airflow_provider_flokit.gate.conditions import ARGUMENTS, START_TIMEOUT, Checker, Conditions
 from airflow_provider_flokit.gate.wait import Ending, Outcome, Wait
 from airflow_provider_flokit.models import checked_id
 from airflow_provider_flokit.triggers._asset_events import WATCHED, Watcher, WorkspaceStream
@@ -81,9 +81,8 @@ class FlokitIntegrationTrigger(BaseTrigger):
     try_number: int | None = None
 
     def __post_init__(self) -> None:
-        """Note what was given, before Airflow renders the arguments of a trigger that the scheduler started."""
+        """Begin as Airflow's triggers do."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._given = tuple(name for name in TEMPLATED if getattr(self, name) is not None)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for the trigger table."""
@@ -113,7 +112,6 @@ class FlokitIntegrationTrigger(BaseTrigger):
             {name: getattr(self, name) for name in ARGUMENTS},
             owner=f"{type(self).__name__} {task_id!r}" if task_id else type(self).__name__,
             to_utc=timezone.convert_to_utc,
-            required=self._given,
         )
         elapsed = self.timeout - self._seconds_left()
         execution_left = None if self.execution_deadline is None else self.execution_deadline - time.time()

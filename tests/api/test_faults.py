@@ -113,6 +113,8 @@ ROWS = [
     Row("invalid UTF-8", answer(b'{"integration": "\xff"}'), Response, NOT_JSON),
     Row("17 MiB", answer(b" " * (17 << 20)), Response, "it is larger than 16 MiB"),
     Row("wrong JSON", answer(b'{"integration": {"id": "int_1"}}'), Response, "'status' is missing"),
+    Row("no list", answer(b""), Response, NOT_JSON, LIST),
+    Row("another's", answer(READ.replace(b"int_1", b"int_2")), Response, "'integration' is another one"),
     Row("wrong list", answer(b"[1]"), Response, "'integrations' is missing or not a list", LIST),
     Row("not ok", answer(b'{"status": "queued", "sync_id": "s"}'), Response, "'status' is not 'ok'", SYNC),
     Row("no sync_id", answer(b'{"status": "ok"}'), Response, "'sync_id' is missing", SYNC),

@@ -101,6 +101,15 @@ def test_observe(hook: BothHooks, sim: Simulator) -> None:
     assert sorted(r.path for r in sim.requests[1:]) == [f"{LIST}/int_{number}" for number in (2, 3, 9)]
 
 
+def test_a_look_reads_the_airflow_connection_once(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many integrations it reads singly: a secrets backend may be slow."""
+    read, reads = FlokitHook.get_connection, []
+    monkeypatch.setattr(FlokitHook, "get_connection", staticmethod(lambda name: reads.append(name) or read(name)))
+    FlokitHook().observe(["int_7", "int_8", "int_9"])
+    assert len(sim.requests) == 4
+    assert reads == ["flokit_default"]
+
+
 def test_calls_of_a_block_share_a_session(sim: Simulator, connect: Callable[..., None]) -> None:
     """It stays the same until a look finds the Airflow connection changed, and is closed at the end."""
     with FlokitHook() as hook:

@@ -71,6 +71,12 @@ def test_an_xcom_argument_is_left_to_a_worker() -> None:
     assert sensor.start_from_trigger is False
 
 
+def test_native_objects_are_left_to_a_worker() -> None:
+    """The triggerer renders to text, so a list would come out as its Python repr."""
+    with DAG("d", schedule=None, render_template_as_native_obj=True):
+        assert sensor_of(integration_id="{{ params.ids }}").start_from_trigger is False
+
+
 @where_it_is_done
 def test_a_naive_time_is_in_airflows_timezone() -> None:
     """The triggerer gets it as text, so its zone is settled when the DAG is read."""

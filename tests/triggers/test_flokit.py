@@ -49,10 +49,10 @@ def test_the_row_rebuilds_the_trigger() -> None:
 async def test_arguments_that_cannot_be_used_are_an_event_not_a_crash() -> None:
     """With start_from_trigger Airflow renders them in the triggerer; one that renders to nothing drops no condition."""
     started = trigger(synced_after="{{ data_interval_end }}")
-    started.synced_after = None
+    started.synced_after = ""
     event = await fire(started)
     assert (event["ending"], event["error"]) == ("failed", "FlokitArgumentError")
-    assert event["message"].startswith("FlokitIntegrationTrigger: synced_after rendered to None")
+    assert event["message"].startswith("FlokitIntegrationTrigger: synced_after is ''")
 
 
 async def test_a_deadline_that_passed_while_no_triggerer_lived_gets_one_look(flokit: Simulator) -> None:

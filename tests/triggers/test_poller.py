@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat import connection
 
 from airflow_provider_flokit.api import retry
 from airflow_provider_flokit.gate.conditions import Conditions
@@ -237,6 +238,27 @@ async def test_what_the_list_does_not_hold_is_read_singly(flokit: Simulator, log
     assert ["The wait goes on" in line for line in logs.of("both")] == [True, False]
     assert "answers again" in logs.of("both")[1]
     assert logs.of("listed") == []
+
+
+async def test_a_poll_looks_up_the_airflow_connection_once(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many integrations it reads singly: a secrets backend may be slow."""
+    look_up, looked_up = connection.get_async_connection, []
+
+    async def count(*args: Any, **kwargs: Any) -> Any:
+        looked_up.append(args)
+        return await look_up(*args, **kwargs)
+
+    monkeypatch.setattr(connection, "get_async_connection", count)
+    ids = [f"int_{number}" for number in range(5)]
+    for integration_id in ids:
+        flokit.add_integration(integration_id, status="syncing")
+    flokit.fail(Fault.answer(200, b'{"integrations": []}'), path=LIST, times=None)
+    wait = start(deferred(ids))
+    await until(lambda: gets(flokit, f"{LIST}/int_4") >= 2)
+    assert len(looked_up) <= gets(flokit) + 1
+    for integration_id in ids:
+        flokit.set_state(integration_id, status="connected")
+    assert (await wait)["ending"] == "ready"
 
 
 async def test_an_unknown_id_is_final_and_harms_no_other(flokit: Simulator) -> None:
