@@ -62,8 +62,8 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         receipt. Default True.
     :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on
         Airflow 3.3, and on 2.11 without templates. Otherwise a worker defers the sensor, with the same outcome: on
-        other versions, for mapped sensors, with an ``execution_timeout``, and for values that the triggerer cannot
-        render (XComs, ``ti``, ``var``, ``conn``). Default False.
+        other versions, for mapped sensors, with an ``execution_timeout``, in DAGs with native objects, and for values
+        that the triggerer cannot render (XComs, ``ti``, ``var``, ``conn``). Default False.
     :param kwargs: The arguments of every sensor: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
     :raises FlokitSyncFailedError: if an integration has failed
