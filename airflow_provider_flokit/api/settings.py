@@ -6,7 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -15,10 +15,9 @@ from airflow_provider_flokit.errors import FlokitConfigError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from ipaddress import IPv4Address, IPv6Address
 
 DEFAULT_HOST: Final = "https://api.flokit.ai"
-_URL: Final = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?/?")
+_URL: Final = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?")
 """The field host in lower case: scheme and port are optional."""
 
 
@@ -126,7 +125,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, insecur
     if text.count(":") > 1 and "://" not in text and "[" not in text:
         text = f"[{text}]"  # an IPv6 address, as Airflow's URI form gives it
     url = _URL.fullmatch(text)
-    if url is None or ("[" in url[2] and _address(url[2]) is None):
+    if url is None or ("[" in url[2] and not isinstance(_address(url[2]), IPv6Address)):
         raise FlokitConfigError("API URL (host) is not host, host:port or http(s)://host[:port] alone")
     scheme, name, number = url[1] or (schema or "https").lower(), url[2], url[3] or port
     if scheme not in ("http", "https"):

@@ -112,7 +112,7 @@ class Wait:
     deadline: float = field(init=False)
     execution_deadline: float = field(init=False)
     heartbeat_at: float = field(init=False)
-    _refused_since: float = field(default=0.0, init=False)  # or since the last transient failure
+    _refused_since: float = field(default=0.0, init=False)  # the first refusal in a row
     _trouble: FlokitError | None = field(default=None, init=False)
     _now: tuple[Integration, ...] = field(default=(), init=False)
     _server_ahead: timedelta = field(default=timedelta(), init=False)  # server time minus our time
@@ -165,10 +165,11 @@ class Wait:
 
     def trouble(self, error: FlokitError) -> Outcome | None:
         """Note that FloKit could not be asked; return the outcome if this ends the wait."""
-        now, is_transient = time.monotonic(), isinstance(error, FlokitAPIError)
-        if is_transient or self._trouble is None:
+        now = time.monotonic()
+        if self._trouble is None or isinstance(self._trouble, FlokitAPIError):
             self._refused_since = now
-        if not is_transient and (not self.answered or now - self._refused_since >= PATIENCE):
+        is_refusal = not isinstance(error, FlokitAPIError)
+        if is_refusal and (not self.answered or now - self._refused_since >= PATIENCE):
             return self._failed(error)
         self._note(error)
         return None

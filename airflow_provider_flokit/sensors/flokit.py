@@ -62,8 +62,8 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         receipt. Default True.
     :param start_from_trigger: Begin the wait in the triggerer, without a worker; implies ``deferrable``. Works on
         Airflow 3.3, and on 2.11 without templates. Otherwise a worker defers the sensor, with the same outcome: on
-        other versions, for mapped sensors, with an ``execution_timeout``, in DAGs with native objects, and for values
-        that the triggerer cannot render (XComs, ``ti``, ``var``, ``conn``). Default False.
+        other versions, for mapped sensors, with an ``execution_timeout``, with ``render_template_as_native_obj``, and
+        for templates with more than plain values of the run (XComs, ``ti``, ``var``, ``conn``). Default False.
     :param kwargs: The arguments of every sensor: ``poke_interval`` (seconds, default 60), ``timeout`` (seconds, default
         ``[sensors] default_timeout``), ``mode``, ``soft_fail`` ...
     :raises FlokitSyncFailedError: if an integration has failed
@@ -161,8 +161,10 @@ class FlokitIntegrationSensor(DeferredTask, BaseSensorOperator):
         if isinstance(self.synced_after, datetime):
             arguments["synced_after"] = timezone.convert_to_utc(self.synced_after).isoformat()
         # Airflow would end the deferral at the execution_timeout, and the trigger would take that for its own timeout.
-        # The triggerer renders to text, also in a DAG with native objects.
-        native = getattr(self.get_dag(), "render_template_as_native_obj", False)
+        # The triggerer renders to text, also where native objects are wanted: of the task (Airflow 3.3) or the DAG.
+        native = getattr(self, "render_template_as_native_obj", None)
+        if native is None:
+            native = getattr(self.get_dag(), "render_template_as_native_obj", False)
         if native or self.execution_timeout is not None or not can_start_from_trigger(arguments):
             return
         from airflow.triggers.base import StartTriggerArgs

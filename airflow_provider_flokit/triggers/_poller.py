@@ -97,6 +97,7 @@ class Poller:
 
         The shortest interval of all waits counts. With ``hurry``, poll now: the wait has had no look yet.
         """
+        wait.deadline = max(wait.deadline, time.monotonic())  # one look, also if it passed while no triggerer ran
         place = Place(wait, interval, contextvars.copy_context(), self._loop.create_future())
         self._places[place] = None
         self._ring_at = min(self._ring_at, wait.deadline, wait.heartbeat_at)

@@ -81,6 +81,7 @@ def test_accepted_extras(name: str, value: object, expected: object) -> None:
         ({"host": "flokit.example:port"}, "API URL (host)"),
         ({"host": "10.0.0.1:8080:"}, "API URL (host)"),
         ({"host": "[abc]"}, "API URL (host)"),
+        ({"host": "[10.0.0.1]"}, "API URL (host)"),
         ({"host": "https://user:word@flokit.example"}, "API URL (host)"),
         ({"host": "ftp://flokit.example"}, "API URL (host)"),
         ({"host": "flokit.example", "schema": "ftp"}, "schema is neither http nor https"),

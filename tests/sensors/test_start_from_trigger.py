@@ -75,6 +75,9 @@ def test_native_objects_are_left_to_a_worker() -> None:
     """The triggerer renders to text, so a list would come out as its Python repr."""
     with DAG("d", schedule=None, render_template_as_native_obj=True):
         assert sensor_of(integration_id="{{ params.ids }}").start_from_trigger is False
+    if AIRFLOW_V_3_3_PLUS:
+        sensor = sensor_of(integration_id="{{ params.ids }}", render_template_as_native_obj=True)
+        assert sensor.start_from_trigger is False
 
 
 @where_it_is_done

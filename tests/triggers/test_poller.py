@@ -240,6 +240,17 @@ async def test_what_the_list_does_not_hold_is_read_singly(flokit: Simulator, log
     assert logs.of("listed") == []
 
 
+async def test_a_wait_whose_time_is_over_sees_no_poll_from_before_it_joined(flokit: Simulator) -> None:
+    """A restarted triggerer takes its waits up one after the other; a failure of the first poll ends none of them."""
+    flokit.add_integration(STRIPE)
+    flokit.latency = 0.5
+    flokit.fail(503, path=LIST)
+    first = start(trigger())
+    await until(lambda: Poller.of("flokit_default")._began_at > 0)
+    assert (await fire(trigger(deadline=time.time() - 60)))["ending"] == "ready"
+    assert (await first)["ending"] == "ready"
+
+
 async def test_a_poll_looks_up_the_airflow_connection_once(flokit: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many integrations it reads singly: a secrets backend may be slow."""
     look_up, looked_up = connection.get_async_connection, []
