@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -52,7 +53,8 @@ T = TypeVar("T")
 LIST_PATH: Final = "/v1/integrations"
 BODY_LIMIT: Final = 16 * 1024 * 1024  # bytes; a list of 10,000 integrations has about 2 MiB
 
-_FAILURES: Final = (OSError, urllib3.exceptions.HTTPError)  # the exceptions of requests are OSErrors
+# The exceptions of requests are OSErrors; an invalid Location of a redirect is a plain ValueError.
+_FAILURES: Final = (OSError, ValueError, urllib3.exceptions.HTTPError)
 _CHECK_URL: Final = "Check the connection's API URL (host)"
 _CHECK_ID: Final = "Check the integration's id and that the key belongs to its workspace"
 _READ_WRITE: Final = "Triggering a sync needs a read-write key, and this one is read-only: put another one there"
@@ -138,7 +140,7 @@ class FlokitClient:
 
     def _attempt(self, request: _Request[T]) -> Answer[T] | FlokitError:
         """Send a request once; return errors: raised here, they would hold an exception of requests, with the key."""
-        timeout, began = self.settings.timeout, time.monotonic()
+        timeout, began, handled = self.settings.timeout, time.monotonic(), sys.exception()
         try:
             with self.session.request(
                 request.method,
@@ -150,7 +152,7 @@ class FlokitClient:
             ) as response:
                 body = _body(response, began + timeout)
         except _FAILURES as error:
-            said = f"no answer from {self.settings.base_url}: {_reason(error, timeout)}"
+            said = f"no answer from {self.settings.base_url}: {_reason(error, timeout, handled)}"
             todo = f"{_CHECK_URL}, the network and FloKit's status"
             return self._error(FlokitUnreachableError, request, said, todo)
         if response.status_code not in range(200, 300):
@@ -258,8 +260,8 @@ def _proxies(settings: FlokitSettings) -> dict[str, Any]:
     return {"no_proxy": host} if is_loopback(host) else {}
 
 
-def _reason(error: Exception, timeout: float) -> str:
-    """Say why no answer came: the kind of error, and the message of its first cause."""
+def _reason(error: Exception, timeout: float, handled: BaseException | None) -> str:
+    """Say why no answer came: the kind of error, and its first cause after what the caller was handling already."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return f"timed out after {timeout:g} s"
     if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationValueError):
@@ -270,7 +272,7 @@ def _reason(error: Exception, timeout: float) -> str:
     elif isinstance(error, requests.exceptions.SSLError):
         what = "TLS failed"
     cause: BaseException = error
-    while isinstance(cause.__context__, _FAILURES):
+    while isinstance(cause.__context__, _FAILURES) and cause.__context__ is not handled:
         cause = cause.__context__
     return f"{what} ({shown(cause)})"
 

@@ -96,6 +96,7 @@ ROWS = [
     Row("504 with HTML", Fault.answer(504, "html"), FlokitServerError, "HTTP 504. Try again later."),
     Row("302", Fault.answer(302, b"", {"Location": EU}), FlokitRequestError, f"HTTP 302 leads to {EU}, and the API key "
         "is not sent there. If that is FloKit's API, set it as the connection's API URL (host)."),
+    Row("302 nowhere", Fault.answer(302, b"", {"Location": "http://[x"}), Unreachable, "no answer from http"),
     Row("308 on POST", Fault.answer(308, b"", {"Location": "/v2"}), FlokitRequestError, "HTTP 308 leads to", SYNC),
     # Rate limits
     Row("429, date", name_a_date, FlokitRateLimitError, "Try again in ", pause=(80, 180)),
