@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -91,7 +92,7 @@ class FlokitClient:
         self.session.headers["User-Agent"] = f"airflow-provider-flokit/{__version__}"
         self.session.verify = settings.verify
         self.session.proxies = _proxies(settings)
-        self._last_list: tuple[bytes | None, tuple[Sequence[Integration], int]] = None, ([], 0)
+        self._last_list: tuple[bytes, tuple[Sequence[Integration], int]] = b"", ([], 0)  # with the body's digest
         self._warned_of: set[str] = set()
 
     def list(self, patience: float = math.inf) -> Answer[Sequence[Integration]]:
@@ -207,7 +208,8 @@ class FlokitClient:
         return f": {text}" if text else ""
 
     def _read_list(self, body: bytes) -> tuple[Sequence[Integration], int]:
-        if body == self._last_list[0]:
+        digest = hashlib.sha256(body).digest()
+        if digest == self._last_list[0]:
             return self._last_list[1]
         entries = _object(body).get("integrations")
         if not isinstance(entries, list):
@@ -222,7 +224,7 @@ class FlokitClient:
                 if name not in self._warned_of:
                     log.warning("FloKit lists an integration that cannot be used, id %s: %s", name, error)
                     self._warned_of.add(name)
-        self._last_list = body, (found, malformed)
+        self._last_list = digest, (found, malformed)
         return found, malformed
 
     def _integration(self, data: object) -> Integration:

@@ -33,6 +33,7 @@ ARGUMENTS: Final = (*TEMPLATED, "flokit_conn_id", *SETTINGS)
 START_TIMEOUT: Final = 300.0
 
 _LONGEST: Final = 1e9  # seconds, 31 years: longer ones would exceed the range of dates
+_NO_RECEIPTS: Final[Mapping[str, SyncReceipt]] = {}  # shared by all waits without a receipt, to save memory
 _NOTHING: Final = ("", "None", "null", "[]")
 
 
@@ -72,7 +73,7 @@ class Conditions:
                 raise check.nothing(name, None)
         one_id, one_type, receipt, after = (arguments.get(name) for name in TEMPLATED)
         check.choice(one_id, one_type, receipt)
-        receipts = {} if receipt is None else check.receipts(receipt)
+        receipts = _NO_RECEIPTS if receipt is None else check.receipts(receipt)
         ids = tuple(receipts) if one_id is None else tuple(check.ids(one_id))
         if stray := [i for i in receipts if i not in ids]:
             problem = f"is for {stray[0]!r}, which integration_id does not name"

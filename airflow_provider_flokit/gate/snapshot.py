@@ -33,7 +33,7 @@ class Snapshot:
         """Add the results of single reads by id: the integration or the error."""
         read = {i: each for i, each in found.items() if isinstance(each, Integration)}
         unread = {i: each for i, each in found.items() if isinstance(each, FlokitError)}
-        return replace(self, integrations={**self.integrations, **read}, unread=unread)
+        return replace(self, integrations={**self.integrations, **read}, unread=unread) if found else self
 
     def changed_since(self, before: Snapshot) -> set[str]:
         """Return the ids and types of integrations that have changed, and the ids that are not in the list."""
