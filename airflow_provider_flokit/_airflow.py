@@ -88,13 +88,17 @@ class DeferredTask:
 
     def _tell_outlets(self: Any, context: Context, now: Integration, receipt: SyncReceipt | None) -> SyncReport:
         """Add to the asset events of an integration's outlets what a sync has brought, and return the report of it."""
-        from airflow_provider_flokit.hooks.flokit import FlokitHook
-
-        report = SyncReport(now, receipt, FlokitHook(self.flokit_conn_id).statistics)
+        report = SyncReport(now, receipt, self._statistics)
         for outlet in self.outlets:
             if integration_of(outlet) == now.id:
                 context["outlet_events"][outlet].extra.update(report.extra)
         return report
+
+    def _statistics(self: Any, integration_id: str) -> Integration | None:
+        # Only a report that somebody wants needs the hook: a resumed task without outlets does not import requests.
+        from airflow_provider_flokit.hooks.flokit import FlokitHook
+
+        return FlokitHook(self.flokit_conn_id).statistics(integration_id)
 
 
 def this_try(context: Context) -> Any:
